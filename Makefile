@@ -1,0 +1,97 @@
+# mmrelay: every task has one target; `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+BIN := $(CURDIR)/.bin
+export PATH := $(BIN):$(PATH)
+FUZZTIME ?= 20s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/mmrelay/mmrelay/internal/buildinfo.version=$(VERSION)
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: all
+all: build ## Build the programs into .bin
+
+.PHONY: build
+build: ## Build hub, relay and mmr into .bin
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+.PHONY: demo
+demo: build ## The main job: three people talk through a hub and two relays (embedded store)
+	$(BIN)/mmr demo
+
+.PHONY: demo-redis
+demo-redis: build redis ## The same on a private redis-server
+	$(BIN)/mmr demo --store=redis
+
+.PHONY: test
+test: redis vectors ## All tests under the race detector; installs redis-server if it may
+	go test -race -timeout 20m ./...
+
+.PHONY: test-short
+test-short: ## Tests without the race detector and without the slow ones
+	go test -short ./...
+
+.PHONY: check
+check: checkgenerate proto-lint lint vet test fuzz charttest ## Everything CI checks
+
+.PHONY: vet
+vet: ## go vet
+	go vet ./...
+
+.PHONY: generate
+generate: $(BIN)/buf $(BIN)/protoc-gen-go ## Regenerate gen/ from proto/
+	buf generate
+
+.PHONY: checkgenerate
+checkgenerate: generate ## Fail if gen/ is not what proto/ generates
+	@test -z "$$(git status --porcelain -- gen)" || { echo "error: gen/ differs from proto/"; echo "hint: run make generate and commit"; git --no-pager diff --stat -- gen; exit 1; }
+
+.PHONY: proto-lint
+proto-lint: $(BIN)/buf ## Lint, format check and breaking-change check of proto/
+	buf lint
+	buf format --diff --exit-code >/dev/null || { echo "error: proto/ is not formatted"; echo "hint: buf format -w"; exit 1; }
+	@base=$$(git rev-parse -q --verify HEAD~1 2>/dev/null || true); \
+	if [ -n "$$base" ] && git cat-file -e "$$base:buf.yaml" 2>/dev/null; then rm -rf .tmp/base && mkdir -p .tmp/base && git archive "$$base" buf.yaml proto | tar -x -C .tmp/base && buf breaking --against .tmp/base; fi
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## golangci-lint
+	golangci-lint run ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 20s)
+	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: charttest
+charttest: ## Render, decode and validate the Helm chart
+	cd deploy/charttest && go test ./...
+
+.PHONY: vectors
+vectors: ## Make sure the official RFC 9420 vectors are at hand
+	@scripts/vectors
+
+.PHONY: redis
+redis: ## Install redis-server if it is missing and we may
+	@scripts/redis
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities in dependencies (needs its online database)
+	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+$(BIN)/buf: tools/buf/go.mod tools/buf/go.sum
+	@mkdir -p $(BIN)
+	go build -C tools/buf -o $(BIN)/buf github.com/bufbuild/buf/cmd/buf
+
+$(BIN)/protoc-gen-go: tools/protoc/go.mod tools/protoc/go.sum
+	@mkdir -p $(BIN)
+	go build -C tools/protoc -o $(BIN)/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+
+$(BIN)/golangci-lint: tools/golangci-lint/go.mod tools/golangci-lint/go.sum
+	@mkdir -p $(BIN)
+	go build -C tools/golangci-lint -o $(BIN)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
