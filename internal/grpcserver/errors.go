@@ -1,0 +1,113 @@
+package grpcserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+
+	typesv1 "github.com/mmrelay/mmrelay/gen/mmr/types/v1"
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/queue"
+)
+
+// grpcCode maps the codes of SPEC.md §19 to gRPC codes. Whatever is not listed
+// is a request the server will never accept as it is.
+var grpcCode = map[mmrerr.Code]codes.Code{
+	mmrerr.RateLimited:   codes.ResourceExhausted,
+	mmrerr.Unavailable:   codes.Unavailable,
+	mmrerr.TokenRequired: codes.Unauthenticated,
+	mmrerr.TokenInvalid:  codes.Unauthenticated,
+	mmrerr.TokenSpent:    codes.Unauthenticated,
+	mmrerr.NoConsent:     codes.PermissionDenied,
+	mmrerr.NoRoom:        codes.PermissionDenied,
+	mmrerr.TooLarge:      codes.OutOfRange,
+}
+
+// StatusFrom is the one place where an error becomes a gRPC status. Errors with
+// an mmrerr.Code cross the wire with that code as a detail and its name as
+// text; everything else is "internal error" and is logged by class only.
+func StatusFrom(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return status.Error(codes.Canceled, "cancelled")
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return status.Error(codes.DeadlineExceeded, "deadline exceeded")
+	}
+	var e *mmrerr.Error
+	if errors.As(err, &e) {
+		c, ok := grpcCode[e.Code]
+		if !ok {
+			c = codes.InvalidArgument
+		}
+		return withCode(c, e.Code.String(), e.Code)
+	}
+	var f *FieldError
+	if errors.As(err, &f) {
+		return withCode(codes.InvalidArgument, f.Error(), mmrerr.Malformed)
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Internal, "internal error")
+}
+
+func withCode(c codes.Code, text string, m mmrerr.Code) error {
+	s := status.New(c, text)
+	if d, err := s.WithDetails(protoadapt.MessageV1Of(&typesv1.Error{Code: uint32(m)})); err == nil {
+		s = d
+	}
+	return s.Err()
+}
+
+// CodeOf returns the mmr code a status carries, or OK if it carries none.
+func CodeOf(err error) mmrerr.Code {
+	for _, d := range status.Convert(err).Details() {
+		if e, ok := d.(*typesv1.Error); ok {
+			return mmrerr.Code(e.GetCode())
+		}
+	}
+	return mmrerr.OK
+}
+
+// FieldError refuses a request because of one field. Its text names the field
+// and the rule, never the value.
+type FieldError struct {
+	Field string // as in the .proto file
+	Rule  string // e.g. "must be 16 bytes"
+}
+
+func (e *FieldError) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Rule) }
+
+// errClass names an internal error for the log by where it comes from.
+func errClass(err error) string {
+	switch {
+	case errors.Is(err, kv.ErrClosed), errors.Is(err, queue.ErrClosed):
+		return "store-closed"
+	case errors.Is(err, kv.ErrConflict):
+		return "store-conflict"
+	case errors.Is(err, kv.ErrInvalid), errors.Is(err, queue.ErrInvalid):
+		return "store-argument"
+	case errors.Is(err, kv.ErrNotFound), errors.Is(err, queue.ErrNotFound):
+		return "store-missing"
+	default:
+		return fmt.Sprintf("%T", rootCause(err))
+	}
+}
+
+func rootCause(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
