@@ -18,17 +18,13 @@ const labelPrefix = "MLS 1.0 "
 // is asked of the KDF (RFC 9420 §8, RFC 5869 §2.3).
 var ErrLength = errors.New("suite: output length out of range")
 
-// Extract is KDF.Extract (RFC 9420 §8). A Secret that is not set counts as the
-// all-zero string of Nh bytes that the key schedule writes as "0".
+// ZeroSecret returns the all-zero string of Nh bytes that the key schedule
+// writes as "0" (RFC 9420 §8).
+func (s *Suite) ZeroSecret() Secret { return TakeSecret(make([]byte, s.HashSize())) }
+
+// Extract is KDF.Extract (RFC 9420 §8). Both inputs must be set.
 func (s *Suite) Extract(salt, ikm Secret) Secret {
-	zero := make([]byte, s.HashSize())
-	orZero := func(v Secret) []byte {
-		if v.IsSet() {
-			return v.Bytes()
-		}
-		return zero
-	}
-	prk, err := hkdf.Extract(s.newHash(), orZero(ikm), orZero(salt))
+	prk, err := hkdf.Extract(s.newHash(), held(ikm), held(salt))
 	if err != nil {
 		panic("suite: internal error: HKDF-Extract") // Only in a FIPS-only mode that forbids the hash.
 	}
@@ -78,7 +74,7 @@ func (s *Suite) expand(secret Secret, label string, context []byte, n int) Secre
 	info = binary.BigEndian.AppendUint16(info, uint16(n))
 	info = codec.AppendVector(info, labelPrefix+label)
 	info = codec.AppendVector(info, context)
-	out, err := hkdf.Expand(s.newHash(), secret.Bytes(), string(info), n)
+	out, err := hkdf.Expand(s.newHash(), held(secret), string(info), n)
 	if err != nil {
 		panic("suite: internal error: HKDF-Expand") // n was checked.
 	}
@@ -107,7 +103,7 @@ func (s *Suite) ProposalRef(authenticatedContent []byte) []byte {
 
 // MAC returns the HMAC of message, Nh bytes (RFC 9420 §5.1).
 func (s *Suite) MAC(key Secret, message []byte) []byte {
-	m := hmac.New(s.newHash(), key.Bytes())
+	m := hmac.New(s.newHash(), held(key))
 	m.Write(message)
 	return m.Sum(nil)
 }
@@ -118,3 +114,13 @@ func (s *Suite) VerifyMAC(key Secret, message, tag []byte) bool {
 }
 
 func (s *Suite) newHash() func() hash.Hash { return s.hash.New }
+
+// held returns the bytes of a secret that must not have been wiped. Deriving
+// from an empty string instead would give keys that anybody can compute, so a
+// bug in the engine's deletion schedule must stop here. No input reaches this.
+func held(s Secret) []byte {
+	if !s.IsSet() {
+		panic("suite: internal error: use of a wiped secret")
+	}
+	return s.Bytes()
+}
