@@ -9,6 +9,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/secret"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
 )
 
 var suite1 = suite.Get(suite.X25519AES128SHA256Ed25519)
@@ -182,7 +183,6 @@ func TestLeafOutOfRange(t *testing.T) {
 }
 
 func TestReuseGuardIsRandomAndApplied(t *testing.T) {
-	h := secret.Header{GroupID: []byte("g"), Epoch: 7, ContentType: 1, AAD: []byte("aad")}
 	tree := secret.NewTree(suite1, suite.RandomSecret(32), 2, limits)
 	senderData := suite.RandomSecret(32)
 	_, key, err := tree.Next(1, secret.Application)
@@ -191,26 +191,25 @@ func TestReuseGuardIsRandomAndApplied(t *testing.T) {
 	}
 	seen := map[[4]byte]bool{}
 	for range 32 {
-		esd, ct, err := h.Seal(suite1, senderData, 1, key, []byte("content"))
-		if err != nil {
+		m := &wire.PrivateMessage{GroupID: []byte("g"), Epoch: 7, ContentType: wire.ContentApplication, AAD: []byte("aad")}
+		if err := secret.Seal(suite1, senderData, 1, key, m, []byte("content")); err != nil {
 			t.Fatal(err)
 		}
-		sd, err := h.OpenSenderData(suite1, senderData, esd, ct)
+		sd, err := secret.OpenSenderData(suite1, senderData, m)
 		if err != nil || sd.Leaf != 1 || sd.Generation != 0 {
 			t.Fatalf("sender data %+v, err %v", sd, err)
 		}
-		seen[sd.Guard] = true
-		if got, err := h.Open(suite1, sd, key, ct); err != nil || string(got) != "content" {
+		seen[sd.ReuseGuard] = true
+		if got, err := secret.Open(suite1, sd, key, m); err != nil || string(got) != "content" {
 			t.Fatalf("content %q, err %v", got, err)
 		}
 		wrong := sd
-		wrong.Guard[0] ^= 1
-		if _, err := h.Open(suite1, wrong, key, ct); err == nil {
+		wrong.ReuseGuard[0] ^= 1
+		if _, err := secret.Open(suite1, wrong, key, m); err == nil {
 			t.Fatal("opened under another guard")
 		}
-		other := h
-		other.ContentType = 2
-		if _, err := other.OpenSenderData(suite1, senderData, esd, ct); err == nil {
+		m.ContentType = wire.ContentProposal
+		if _, err := secret.OpenSenderData(suite1, senderData, m); err == nil {
 			t.Fatal("content type is not authenticated")
 		}
 	}

@@ -212,3 +212,38 @@ func BenchmarkHPKE(b *testing.B) {
 		}
 	})
 }
+
+func TestImportShortScalars(t *testing.T) {
+	s := suite.Get(suite.P521AES256SHA512P521)
+	for {
+		public, private, err := s.GenerateKeyPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if private.Bytes()[0] != 0 {
+			continue
+		}
+		short, err := s.ImportPrivateKey(private.Bytes()[1:])
+		if err != nil || !short.Equal(private) {
+			t.Fatalf("HPKE key without its leading zero: %v", err)
+		}
+		if got, err := s.PublicKey(short); err != nil || !bytes.Equal(got, public) {
+			t.Fatalf("public key differs, err %v", err)
+		}
+		sig, err := s.ImportSignatureKey(private.Bytes()[1:])
+		if err != nil || !sig.Equal(private) {
+			t.Fatalf("signature key without its leading zero: %v", err)
+		}
+		break
+	}
+	for _, id := range suite.IDs() {
+		for _, bad := range [][]byte{nil, make([]byte, 67)} {
+			if _, err := suite.Get(id).ImportPrivateKey(bad); !errors.Is(err, suite.ErrKey) {
+				t.Errorf("suite %d: HPKE key of %d zeros: %v", id, len(bad), err)
+			}
+			if _, err := suite.Get(id).ImportSignatureKey(bad); !errors.Is(err, suite.ErrKey) {
+				t.Errorf("suite %d: signature key of %d zeros: %v", id, len(bad), err)
+			}
+		}
+	}
+}
