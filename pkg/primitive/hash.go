@@ -6,8 +6,9 @@ import (
 	"encoding/binary"
 	"io"
 
-	"github.com/mmrelay/mmrelay/pkg/codec"
 	"golang.org/x/crypto/hkdf"
+
+	"github.com/mmrelay/mmrelay/pkg/codec"
 )
 
 // HashSize is the length of a Hash or HMAC value in bytes.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 
 	"github.com/cloudflare/circl/hpke"
+
 	"github.com/mmrelay/mmrelay/pkg/codec"
 )
 

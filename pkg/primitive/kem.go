@@ -3,7 +3,7 @@ package primitive
 import (
 	"fmt"
 	"io"
-	"log/slog"
+	"log/slog" //nolint:depguard // LogValue, so that secrets refuse to be logged
 
 	"github.com/cloudflare/circl/hpke"
 	"github.com/cloudflare/circl/kem"

@@ -5,7 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"io"
-	"log/slog"
+	"log/slog" //nolint:depguard // LogValue, so that secrets refuse to be logged
 )
 
 // Sizes of the two secret types in bytes.

@@ -10,7 +10,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"log/slog"
+	"log/slog" //nolint:depguard // LogValue, so that secrets refuse to be logged
 )
 
 // SigningKey is a private signature key. Its raw form is the 32-byte Ed25519
