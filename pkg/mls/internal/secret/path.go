@@ -11,8 +11,8 @@ type Path struct {
 	next suite.Secret
 }
 
-// NewPath starts a fresh chain for the first node of a filtered direct path.
-func NewPath(s *suite.Suite) *Path { return &Path{s, suite.RandomSecret(s.HashSize())} }
+// newChain starts a fresh chain for the first node of a filtered direct path.
+func newChain(s *suite.Suite) *Path { return &Path{s, suite.RandomSecret(s.HashSize())} }
 
 // ResumePath continues a chain from a received path secret, which it takes
 // over.
