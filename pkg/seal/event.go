@@ -127,7 +127,7 @@ func (e *Event) Core() ([]byte, error) {
 }
 
 func (e *Event) appendBody(before, b []byte) ([]byte, error) {
-	if e.Body == nil {
+	if e.Body == nil || len(e.GroupID) > maxGroupID || len(e.Receipt) > maxSignature {
 		return before, mmrerr.Malformed
 	}
 	b, err := e.Body.append(append(b, byte(e.Body.Type())))
@@ -148,7 +148,7 @@ func (c *CommitEvent) append(b []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if !validEARID(c.EARID) {
+	if !validEARID(c.EARID) || len(c.ExternalPub) > primitive.XWing.PublicKeySize() {
 		return nil, mmrerr.Malformed
 	}
 	b = codec.AppendVector(b, c.ExternalPub)
@@ -182,6 +182,9 @@ func (w *WelcomeEvent) append(b []byte) ([]byte, error) {
 func (w *WrapEvent) append(b []byte) ([]byte, error) { return appendDelta(b, w.Delta) }
 
 func (n *NoticeEvent) append(b []byte) ([]byte, error) {
+	if len(n.Detail) > maxDetail {
+		return nil, mmrerr.Malformed
+	}
 	return codec.AppendVector(append(b, n.Notice), n.Detail), nil
 }
 

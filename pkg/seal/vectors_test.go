@@ -20,7 +20,7 @@ func (h *hexBytes) UnmarshalText(text []byte) error {
 	return err
 }
 
-func loadVectors(t *testing.T, name string, v any) {
+func loadVectors(t testing.TB, name string, v any) {
 	t.Helper()
 	b, err := os.ReadFile("testdata/vectors/" + name)
 	if err != nil {
