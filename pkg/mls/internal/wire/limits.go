@@ -83,3 +83,7 @@ func (l *Limits) WithDefaults() *Limits {
 
 // custom reports whether the application registered the proposal type.
 func (l *Limits) custom(t ProposalType) bool { return slices.Contains(l.CustomProposals, t) }
+
+// Unlimited returns limits for parsing again what was parsed within limits
+// before. They know no custom proposals.
+func Unlimited() *Limits { return unlimited }

@@ -28,7 +28,7 @@ const (
 	RuleSenderData        Rule = "sender-data"        // §6.3.2: blank leaf, or undecryptable
 	RuleDecrypt           Rule = "decrypt"            // §6.3.1: undecryptable content
 	RuleGeneration        Rule = "generation"         // §9.1: used before, or outside the window
-	RulePolicy            Rule = "policy"             // the application's Rules.Commit or Rules.Proposal
+	RulePolicy            Rule = "policy"             // the application's Rules.Commit
 )
 
 // Leaves and key packages (RFC 9420 §5.3, §7.2, §7.3, §10.1).
