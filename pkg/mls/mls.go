@@ -206,3 +206,22 @@ func CustomProposal(t ProposalType, body []byte) *ProposalBody {
 	return (&wire.Proposal{Type: t, Custom: body}).Seal()
 }
 
+
+// Step is the part of processing to which a Rule belongs (Rule.Step), for a
+// hub's error codes.
+type Step = wire.Step
+
+// The steps, in the order in which PublicGroup.Process takes them.
+const (
+	StepDecode    = wire.StepDecode
+	StepFraming   = wire.StepFraming
+	StepEpoch     = wire.StepEpoch
+	StepSignature = wire.StepSignature
+	StepProposals = wire.StepProposals
+	StepLeaf      = wire.StepLeaf
+	StepTree      = wire.StepTree
+	StepPolicy    = wire.StepPolicy
+	StepGroupInfo = wire.StepGroupInfo
+	StepSecret    = wire.StepSecret
+	StepState     = wire.StepState
+)
