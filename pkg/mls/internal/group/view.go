@@ -65,4 +65,8 @@ type Event struct {
 	Proposal *Proposal   // for proposals
 	Commit   *CommitView // for commits, in PhaseComplete
 	Data     []byte      // application data, members only
+
+	// Leaf is the sender's leaf in the epoch of an application message, members
+	// only: in a past epoch the index may have been another client's.
+	Leaf *wire.LeafNode
 }

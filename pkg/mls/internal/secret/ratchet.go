@@ -24,7 +24,7 @@ type Limits struct {
 	Total   int    // Unused keys kept per tree.
 }
 
-// MessageKey encrypts one message.
+// MessageKey encrypts one message. Its holder wipes it.
 type MessageKey struct {
 	Generation uint32
 	Key, Nonce suite.Secret
@@ -105,7 +105,8 @@ func (r ratchet) takeSkipped(generation uint32) (MessageKey, ratchet, error) {
 		if k.Generation == generation {
 			n := r
 			n.skipped = append(append([]MessageKey(nil), r.skipped[:i]...), r.skipped[i+1:]...)
-			return k, n, nil
+			// A copy, so that the caller wipes it like any other key.
+			return MessageKey{generation, k.Key.Clone(), k.Nonce.Clone()}, n, nil
 		}
 	}
 	return MessageKey{}, ratchet{}, ErrUsed

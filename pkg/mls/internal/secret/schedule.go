@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
 )
 
@@ -75,6 +76,30 @@ func (e *Epoch) Export(s *suite.Suite, label string, context []byte, n int) (sui
 // ExternalKey returns the key pair of external joins (RFC 9420 §8).
 func (e *Epoch) ExternalKey(s *suite.Suite) (public []byte, private suite.Secret, err error) {
 	return s.DeriveKeyPair(e.External)
+}
+
+// AppendBinary appends the state of the secrets, without Encryption.
+func (e *Epoch) AppendBinary(b []byte) []byte {
+	for _, s := range e.stored() {
+		b = AppendSecret(b, *s)
+	}
+	return b
+}
+
+// ReadEpoch reads what AppendBinary wrote.
+func ReadEpoch(r *codec.Reader, s *suite.Suite) *Epoch {
+	e := &Epoch{}
+	for _, v := range e.stored() {
+		*v = ReadSecret(r, s.HashSize())
+	}
+	return e
+}
+
+func (e *Epoch) stored() []*suite.Secret {
+	return []*suite.Secret{
+		&e.SenderData, &e.Exporter, &e.External, &e.Confirmation,
+		&e.Membership, &e.Resumption, &e.Authenticator, &e.Init,
+	}
 }
 
 // Secrets lists every secret held, for Retire and for tests that look for them.

@@ -62,11 +62,11 @@ func (r ratchet) append(b []byte) []byte {
 	})
 }
 
-// ReadTree reads what AppendBinary wrote for a tree of the given width. It
-// reports failures through r and enforces the limits.
+// ReadTree reads what AppendBinary wrote for a tree of the given width, or of
+// any width if it is 0. It reports failures through r and enforces the limits.
 func ReadTree(r *codec.Reader, s *suite.Suite, width uint32, l Limits) *Tree {
 	t := &Tree{s: s, limits: l, depth: int(r.Uint8())}
-	if width == 0 || t.depth != bits.Len32(width)-1 {
+	if t.depth > 31 || width != 0 && t.depth != bits.Len32(width)-1 {
 		r.Fail(codec.ErrMalformed)
 	}
 	t.root = t.readNode(r, t.depth)
