@@ -206,7 +206,6 @@ func CustomProposal(t ProposalType, body []byte) *ProposalBody {
 	return (&wire.Proposal{Type: t, Custom: body}).Seal()
 }
 
-
 // Step is the part of processing to which a Rule belongs (Rule.Step), for a
 // hub's error codes.
 type Step = wire.Step
