@@ -17,7 +17,16 @@ func (t *Tree) Validate() error {
 	if err := t.unique(); err != nil {
 		return err
 	}
-	return t.validate(t.root, t.Root())
+	// Parent hashes are computed from unmerged leaves, which must be sound.
+	if err := t.validate(t.root, t.Root(), t.checkParent); err != nil {
+		return err
+	}
+	return t.validate(t.root, t.Root(), func(n *node, x NodeIndex) error {
+		if !t.parentHashValid(n, x) {
+			return wire.Refuse(wire.RuleTreeParentHash)
+		}
+		return nil
+	})
 }
 
 // unique checks that no key occurs twice (RFC 9420 §7.3, §12.4.3.1).
@@ -32,27 +41,30 @@ func (t *Tree) unique() error {
 	return nil
 }
 
-func (t *Tree) validate(n *node, x NodeIndex) error {
+// validate calls check for every parent that is not blank.
+func (t *Tree) validate(n *node, x NodeIndex, check func(n *node, x NodeIndex) error) error {
 	if x.IsLeaf() {
 		return nil
 	}
-	if err := t.validate(n.left, x.Left()); err != nil {
+	if err := t.validate(n.left, x.Left(), check); err != nil {
 		return err
 	}
-	if err := t.validate(n.right, x.Right()); err != nil {
+	if err := t.validate(n.right, x.Right(), check); err != nil {
 		return err
 	}
 	if n.parent == nil {
 		return nil
 	}
+	return check(n, x)
+}
+
+// checkParent checks a parent's key and unmerged leaves.
+func (t *Tree) checkParent(n *node, x NodeIndex) error {
 	if t.suite.CheckPublicKey(n.parent.EncryptionKey) != nil {
 		return wire.Refuse(wire.RuleTreeKey)
 	}
 	if !n.unmergedValid(x) {
 		return wire.Refuse(wire.RuleTreeUnmerged)
-	}
-	if !t.parentHashValid(n, x) {
-		return wire.Refuse(wire.RuleTreeParentHash)
 	}
 	return nil
 }
