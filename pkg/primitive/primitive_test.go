@@ -217,6 +217,9 @@ func TestSignatures(t *testing.T) {
 		if err != nil || std.Public() != pub {
 			t.Errorf("%v: standard form: %v", alg, err)
 		}
+		if again, err := primitive.PublicKeyOf(pub.Std()); err != nil || again != pub {
+			t.Errorf("%v: standard public form: %v", alg, err)
+		}
 		parsed, err := primitive.ParsePublicKey(alg, pub.Bytes())
 		if err != nil || parsed != pub || parsed.Algorithm() != alg {
 			t.Errorf("%v: public form: %v", alg, err)
@@ -264,6 +267,9 @@ func TestSignatureKeyRefusals(t *testing.T) {
 		if k, err := f(); !errors.Is(err, primitive.ErrMalformed) || k != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if (primitive.PublicKey{}).Std() != nil {
+		t.Error("the zero key has a standard form")
 	}
 	if _, ok := primitive.SuiteAlgorithm(4); ok {
 		t.Error("suite 4 is not in the profile")

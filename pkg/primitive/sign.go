@@ -118,6 +118,20 @@ func (k PublicKey) String() string { return k.alg.String() + " key" }
 // Bytes returns the SignaturePublicKey encoding that ParsePublicKey reads.
 func (k PublicKey) Bytes() []byte { return []byte(k.raw) }
 
+// Std returns the key as one of the standard library, for X.509; nil for the
+// zero PublicKey.
+func (k PublicKey) Std() crypto.PublicKey {
+	switch k.alg {
+	case Ed25519:
+		return ed25519.PublicKey(k.raw)
+	case ECDSAP256:
+		if pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), []byte(k.raw)); err == nil {
+			return pub
+		}
+	}
+	return nil
+}
+
 // VerifyWithLabel checks an SWL signature over content and returns ErrVerify
 // unless it is one by this key.
 func (k PublicKey) VerifyWithLabel(label string, content, signature []byte) error {
