@@ -39,25 +39,32 @@ func (h *Hex) UnmarshalJSON(b []byte) error {
 func Vectors(t testing.TB, file string, v any) {
 	t.Helper()
 	root := projectRoot(t)
-	var dirs []string
-	if d := os.Getenv("MLS_VECTORS"); d != "" {
-		dirs = append(dirs, d)
-	}
-	dirs = append(dirs, filepath.Join(root, "..", "shared", "mls-vectors"))
-	for _, d := range dirs {
-		if read(t, filepath.Join(d, file), v) {
-			return
-		}
-	}
-	fetched := filepath.Join(root, ".vectors")
-	if read(t, filepath.Join(fetched, file), v) {
+	if HasVectors(t, file, v) {
 		return
 	}
-	_, err := os.Stat(fetched)
+	_, err := os.Stat(filepath.Join(root, ".vectors"))
 	if os.Getenv("CI") != "" && (err != nil || !notInModule[file]) {
 		t.Fatalf("test vectors %s are missing: run `make vectors`", file)
 	}
 	t.Skipf("SKIPPED: test vectors %s are missing: run `make vectors` or set MLS_VECTORS", file)
+}
+
+// HasVectors is Vectors for fuzz targets, which can do without: it reports
+// whether the file was there.
+func HasVectors(t testing.TB, file string, v any) bool {
+	t.Helper()
+	root := projectRoot(t)
+	var dirs []string
+	if d := os.Getenv("MLS_VECTORS"); d != "" {
+		dirs = append(dirs, d)
+	}
+	dirs = append(dirs, filepath.Join(root, "..", "shared", "mls-vectors"), filepath.Join(root, ".vectors"))
+	for _, d := range dirs {
+		if read(t, filepath.Join(d, file), v) {
+			return true
+		}
+	}
+	return false
 }
 
 // Count fails the test unless it ran exactly want cases: a vector test that

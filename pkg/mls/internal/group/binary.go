@@ -12,7 +12,8 @@ import (
 
 // A saved state is a magic number, a version, and sections in ascending order
 // of their ids, each a uint16 id and opaque<V>. An id with the top bit set may
-// be ignored by a reader that does not know it; any other is an error.
+// be ignored by a reader that does not know it, which keeps it until the epoch
+// ends; any other is an error.
 const (
 	stateMagic   = "mlsP"
 	stateVersion = 1
@@ -51,7 +52,7 @@ func (s *State) AppendTo(b []byte) []byte {
 	if s.closed {
 		section(sectionClosed, func(b []byte) []byte { return b })
 	}
-	return b
+	return append(b, s.extra...)
 }
 
 // appendInfo appends the GroupInfo without what the state has anyway. A tree
@@ -81,15 +82,20 @@ func ParseState(b []byte, o *Options) (*State, error) {
 		return nil, errState
 	}
 	sections := make(map[uint16][]byte)
+	var extra []byte
 	for last := uint16(0); !r.Empty(); {
+		rest := r.Rest()
 		id := r.Uint16()
+		if id >= sectionOptional && extra == nil {
+			extra = rest
+		}
 		v := r.Vector(codec.MaxVector)
 		if r.Err() != nil || id <= last || id > sectionClosed && id < sectionOptional {
 			return nil, errState
 		}
 		last, sections[id] = id, v
 	}
-	s := &State{rules: rules, limits: limits, tag: sections[sectionTag]}
+	s := &State{rules: rules, limits: limits, tag: sections[sectionTag], extra: extra}
 	context, err := wire.ParseGroupContext(sections[sectionContext], limits)
 	if err != nil {
 		return nil, errState

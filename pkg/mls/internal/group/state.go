@@ -29,6 +29,7 @@ type State struct {
 	stored   []*Proposal
 	info     *wire.GroupInfo // for external joiners; nil if nobody gave one
 	closed   bool            // re-initialized: only refuses
+	extra    []byte          // optional sections of the saved state that nobody here knows
 }
 
 // Suite returns the group's cipher suite.
