@@ -3,6 +3,7 @@ package mlstest
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -439,5 +440,44 @@ func (w *World) Check() {
 	}
 	if n := w.Hub.Len(); n != len(w.Clients) {
 		w.T.Fatalf("the tree has %d members, the world %d", n, len(w.Clients))
+	}
+}
+
+// Refused requires that every client refuses a message for a rule, and the hub
+// too unless only secrets can tell, and that nobody's state changed.
+func (w *World) Refused(msg []byte, rule mls.Rule, hubToo bool) {
+	w.T.Helper()
+	for _, c := range w.Clients {
+		_, err := c.Process(msg)
+		CheckRule(w.T, c.Name, err, rule)
+	}
+	if !hubToo {
+		return
+	}
+	before, err := w.Hub.AppendBinary(nil)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	next, event, err := w.Hub.Process(msg, Now)
+	CheckRule(w.T, "hub", err, rule)
+	if next != nil || event != nil {
+		w.T.Error("hub: results beside an error")
+	}
+	if after, err := w.Hub.AppendBinary(nil); err != nil || !bytes.Equal(before, after) {
+		w.T.Errorf("hub: a refused message changed the state, err %v", err)
+	}
+}
+
+// CheckRule requires that err is a refusal for a rule.
+func CheckRule(t testing.TB, who string, err error, rule mls.Rule) {
+	t.Helper()
+	var refusal *mls.Refusal
+	switch {
+	case err == nil:
+		t.Errorf("%s accepted what rule %q forbids", who, rule)
+	case !errors.As(err, &refusal):
+		t.Errorf("%s: %v is no refusal, want rule %q", who, err, rule)
+	case refusal.Rule != rule:
+		t.Errorf("%s: refused by rule %q, want %q", who, refusal.Rule, rule)
 	}
 }

@@ -13,17 +13,26 @@ const redacted = "[redacted]"
 // Secret owns the bytes of a secret. Copies of the value share the bytes, and
 // Wipe clears them for all copies. The zero value holds nothing.
 //
-// The bytes are behind a pointer so that fmt, which does not call the methods
+// The bytes are behind two pointers so that fmt, which does not call the methods
 // of unexported fields, prints an address and not the secret when a structure
-// holds one. Wiping is best effort: the runtime and the primitives below may
-// have made copies.
-type Secret struct{ p *[]byte }
+// holds one; it follows one pointer under a verb that does not fit. Wiping is
+// best effort: the runtime and the primitives below may have made copies.
+type Secret struct{ p *holder }
+
+type holder struct{ b *[]byte }
 
 // NewSecret returns a Secret with a copy of b.
 func NewSecret(b []byte) Secret { return TakeSecret(append(make([]byte, 0, len(b)), b...)) }
 
 // TakeSecret returns a Secret that owns b; the caller must not use b again.
-func TakeSecret(b []byte) Secret { return Secret{&b} }
+func TakeSecret(b []byte) Secret {
+	v := &struct {
+		holder
+		bytes []byte
+	}{bytes: b}
+	v.b = &v.bytes
+	return Secret{&v.holder}
+}
 
 // RandomSecret returns n random bytes.
 func RandomSecret(n int) Secret {
@@ -37,14 +46,14 @@ func (s Secret) Bytes() []byte {
 	if s.p == nil {
 		return nil
 	}
-	return *s.p
+	return *s.p.b
 }
 
 // Len returns the number of bytes held, 0 after Wipe.
 func (s Secret) Len() int { return len(s.Bytes()) }
 
 // IsSet reports whether s is not the zero value and was not wiped.
-func (s Secret) IsSet() bool { return s.p != nil && *s.p != nil }
+func (s Secret) IsSet() bool { return s.p != nil && *s.p.b != nil }
 
 // Is reports whether s and t share their bytes, so that wiping one wipes the
 // other. It compares addresses, not contents.
@@ -61,8 +70,8 @@ func (s Secret) Wipe() {
 	if s.p == nil {
 		return
 	}
-	clear(*s.p)
-	*s.p = nil
+	clear(*s.p.b)
+	*s.p.b = nil
 }
 
 // String returns a constant.

@@ -152,8 +152,10 @@ func TestSecretRedactsItself(t *testing.T) {
 	}
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", secret)
+	// Not a constant: vet knows that these verbs do not fit.
+	verbs := strings.Join([]string{"%[1]v %[1]s %[1]x %[1]d %[1]q %[1]c %[1]t", "%[2]v %[2]s %[2]x %[2]d %[2]q"}, " ")
 	all := fmt.Sprintf("%v %+v %#v %s %x %d %q", secret, secret, secret, secret, secret, secret, secret) +
-		fmt.Sprintf("%v %+v %#v", holder, holder, holder) + string(text) + log.String()
+		fmt.Sprintf(verbs, holder, &holder) + string(text) + log.String()
 	for _, leak := range []string{"correct", hex.EncodeToString([]byte("correct")), "99 111 114"} {
 		if strings.Contains(all, leak) {
 			t.Errorf("%q in %s", leak, all)
