@@ -34,15 +34,25 @@ func Parse(s *suite.Suite, b []byte, l *wire.Limits) (*Tree, error) {
 		if n.Leaf != nil && x%2 != 0 || n.Parent != nil && x%2 == 0 {
 			return nil, wire.Refuse(wire.RuleTreeNodeType)
 		}
-		if n.Leaf != nil {
-			t.addLeaf(n.Leaf, 1)
-		}
-		if n.Parent != nil {
-			t.addParent(n.Parent, 1)
-		}
+		t.countNode(n)
 	}
 	t.root = t.build(nodes, t.Root())
 	return t, nil
+}
+
+// countNode counts a node into the maps beside the nodes of a new tree.
+func (t *Tree) countNode(n wire.Node) {
+	switch {
+	case n.Leaf != nil:
+		*t.encryption.at(n.Leaf.EncryptionKey)++
+		*t.signature.at(n.Leaf.SignatureKey)++
+		*t.credentials.at(credentialKey(n.Leaf.Credential.Type))++
+		c := t.caps.at(n.Leaf.CapabilitiesRaw())
+		c.Capabilities = &n.Leaf.Capabilities
+		c.leaves++
+	case n.Parent != nil:
+		*t.encryption.at(n.Parent.EncryptionKey)++
+	}
 }
 
 // build makes the subtree with root x from the array.

@@ -53,6 +53,38 @@ func (m pmap[V]) put(key []byte, v V) pmap[V] {
 	return pmap[V]{m.root.put(pentry[V]{h, key, v}, 0)}
 }
 
+// at returns a pointer to the value of a key, zero if it is new, in a map that
+// nobody else has seen yet: it changes the nodes in place.
+func (m *pmap[V]) at(key []byte) *V {
+	h := maphash.Bytes(pseed, key)
+	p := &m.root
+	shift := 0
+	for *p != nil && (*p).kids != nil {
+		p = &(*p).kids[h>>shift%fan]
+		shift += fanBits
+	}
+	if *p == nil {
+		*p = &pnode[V]{entries: make([]pentry[V], 0, bucket)}
+	}
+	n := *p
+	for i := range n.entries {
+		if e := &n.entries[i]; e.hash == h && bytes.Equal(e.key, key) {
+			return &e.value
+		}
+	}
+	if len(n.entries) < bucket || shift >= 64 {
+		n.entries = append(n.entries, pentry[V]{hash: h, key: key})
+		return &n.entries[len(n.entries)-1].value
+	}
+	n.kids = new([fan]*pnode[V])
+	for _, e := range n.entries {
+		i := e.hash >> shift % fan
+		n.kids[i] = n.kids[i].put(e, shift+fanBits)
+	}
+	n.entries = nil
+	return m.at(key)
+}
+
 // remove returns the map without a key.
 func (m pmap[V]) remove(key []byte) pmap[V] {
 	return pmap[V]{m.root.remove(maphash.Bytes(pseed, key), key, 0)}

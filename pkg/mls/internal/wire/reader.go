@@ -48,7 +48,11 @@ func list[T any](r *reader, limit int, element func(r *reader) T) []T {
 }
 
 func sized[T any](r *reader, bytes, limit int, element func(r *reader) T) []T {
-	sub := &reader{r.Sub(bytes), r.l}
+	v := r.Vector(bytes)
+	if len(v) == 0 {
+		return nil
+	}
+	sub := &reader{codec.NewReader(v), r.l}
 	var vs []T
 	for !sub.Empty() {
 		if len(vs) == limit {
