@@ -41,13 +41,12 @@ func StatusFrom(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return status.Error(codes.DeadlineExceeded, "deadline exceeded")
 	}
-	var e *mmrerr.Error
-	if errors.As(err, &e) {
-		c, ok := grpcCode[e.Code]
+	if m, ok := mmrerr.Of(err); ok {
+		c, ok := grpcCode[m]
 		if !ok {
 			c = codes.InvalidArgument
 		}
-		return withCode(c, e.Code.String(), e.Code)
+		return withCode(c, m.String(), m)
 	}
 	var f *FieldError
 	if errors.As(err, &f) {

@@ -114,11 +114,14 @@ func (x *CallResponse) GetEncapsulated() []byte {
 	return nil
 }
 
-// GetPublishedKeysRequest is empty. Seen by the gateway.
+// GetPublishedKeysRequest is seen by the gateway.
 type GetPublishedKeysRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leaves out accepted_token_key_ids: set by services that want the issuer's
+	// keys, so that two services asking each other need not wait for each other.
+	WithoutAccepted bool `protobuf:"varint,1,opt,name=without_accepted,json=withoutAccepted,proto3" json:"without_accepted,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetPublishedKeysRequest) Reset() {
@@ -149,6 +152,13 @@ func (x *GetPublishedKeysRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use GetPublishedKeysRequest.ProtoReflect.Descriptor instead.
 func (*GetPublishedKeysRequest) Descriptor() ([]byte, []int) {
 	return file_mmr_gateway_v1_gateway_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetPublishedKeysRequest) GetWithoutAccepted() bool {
+	if x != nil {
+		return x.WithoutAccepted
+	}
+	return false
 }
 
 // GetPublishedKeysResponse is public.
@@ -205,8 +215,9 @@ const file_mmr_gateway_v1_gateway_proto_rawDesc = "" +
 	"\vCallRequest\x12\"\n" +
 	"\fencapsulated\x18\x01 \x01(\fR\fencapsulated\"2\n" +
 	"\fCallResponse\x12\"\n" +
-	"\fencapsulated\x18\x01 \x01(\fR\fencapsulated\"\x19\n" +
-	"\x17GetPublishedKeysRequest\"K\n" +
+	"\fencapsulated\x18\x01 \x01(\fR\fencapsulated\"D\n" +
+	"\x17GetPublishedKeysRequest\x12)\n" +
+	"\x10without_accepted\x18\x01 \x01(\bR\x0fwithoutAccepted\"K\n" +
 	"\x18GetPublishedKeysResponse\x12/\n" +
 	"\x04keys\x18\x01 \x01(\v2\x1b.mmr.types.v1.PublishedKeysR\x04keys2\xba\x01\n" +
 	"\x0eGatewayService\x12A\n" +

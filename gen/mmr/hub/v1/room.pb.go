@@ -24,7 +24,7 @@ const (
 // Accepted says where an accepted event stands (SPEC.md R-74).
 type Accepted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The room's epoch after the event.
+	// The room's epoch before the event, as the receipt says it; 0 for the creation.
 	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The event's number in the room, from 1; 0 for the creation.
 	Seq uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`

@@ -1,0 +1,322 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// update accepts a commit with its companions (SPEC.md R-121), or stand-alone
+// proposals. The steps are numbered as there; gateway was step 1.
+func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequest) (*hubv1.UpdateResponse, error) {
+	defer h.locks.lock(c.GroupID)()
+	r, l, err := h.authenticate(ctx, c) // step 2
+	if err != nil {
+		return nil, err
+	}
+	if err := h.admit(r, l, len(req.GetCommit()) > 0); err != nil { // step 3
+		return nil, err
+	}
+	if (len(req.GetCommit()) > 0) == (len(req.GetProposals()) > 0) {
+		return nil, mmrerr.Malformed
+	}
+	if len(req.GetProposals()) > 0 {
+		return h.propose(ctx, c, r, l, req)
+	}
+	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, req.GetCommit(), res) { // step 4
+		return res, nil
+	}
+	m, err := mls.ParseMessage(req.GetCommit(), h.limits()) // step 5
+	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), r.groupID) {
+		return nil, mmrerr.WireFormat
+	}
+	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || uint32(s.Index) != l.index {
+		return nil, mmrerr.WireFormat
+	}
+	if uint64(m.Epoch()) != r.head.epoch { // step 6
+		return nil, wrongEpoch(r)
+	}
+	if err := h.loadTree(ctx, r); err != nil {
+		return nil, err
+	}
+	j := &judge{h: h, r: r, now: c.Now, sender: l, message: m}
+	t, err := h.transition(j, req.GetGroupInfo()) // steps 7 to 13, 15
+	if err != nil {
+		return nil, err
+	}
+	welcome, err := checkWelcome(req.GetWelcome(), j.added) // step 14
+	if err != nil {
+		return nil, err
+	}
+	if err := t.checkGroupInfo(l.index); err != nil { // step 15
+		return nil, err
+	}
+	if (j.path != nil) != (len(req.GetDeliverySecret()) > 0) { // step 16
+		return nil, mmrerr.Malformed
+	}
+	if len(req.GetNextEarKey()) > 0 {
+		return nil, mmrerr.EARKey // rooms with a key of their own: not with ear = 0
+	}
+	res := &hubv1.UpdateResponse{}
+	e, err := h.advance(ctx, c, t, advance{ // step 17
+		secret: req.GetDeliverySecret(), welcome: welcome, recipients: notLeaving(r.roster),
+		answer: func(e *seal.Event) proto.Message { res.Accepted = accepted(e); return res },
+	})
+	if err != nil {
+		return nil, err
+	}
+	res.Accepted = accepted(e)
+	h.metrics.events.WithLabelValues("commit").Inc()
+	return res, nil
+}
+
+func (h *Hub) limits() *mls.Limits { l := h.mlsOptions().Limits; return &l }
+
+// transition is a commit that passed, with the state that it leads to.
+type transition struct {
+	*judge
+	tree        *mls.PublicGroup // of the new epoch
+	groupInfo   *mls.Message
+	raw         []byte
+	externalPub []byte
+}
+
+// transition runs the engine's and the judge's checks, and reads the GroupInfo
+// of the new epoch.
+func (h *Hub) transition(j *judge, groupInfo []byte) (*transition, error) {
+	if err := checkTypes(j.message, j.external != nil); err != nil {
+		return nil, err
+	}
+	next, _, err := j.r.tree.WithRules(j).Process(j.message.Raw(), j.now)
+	if err != nil {
+		return nil, j.code(err)
+	}
+	return &transition{judge: j, tree: next.WithRules(rules{}), raw: groupInfo}, nil
+}
+
+// checkGroupInfo is step 15: the GroupInfo describes exactly the new epoch, is
+// signed by the committer, serves external joiners, and leaks nothing.
+func (t *transition) checkGroupInfo(signer uint32) error {
+	m, err := mls.ParseMessage(t.raw, t.h.limits())
+	if err != nil || m.Format != mls.FormatGroupInfo || uint32(m.GroupInfo.Signer) != signer {
+		return mmrerr.GroupInfo
+	}
+	for _, e := range m.GroupInfo.Extensions {
+		switch e.Type {
+		case mls.ExtensionExternalPub:
+		case mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper):
+			return mmrerr.WrapperKeyLeak // discarded unlogged (SPEC.md R-13)
+		default:
+			return mmrerr.GroupInfo
+		}
+	}
+	pub, ok := mls.FindExtension(m.GroupInfo.Extensions, mls.ExtensionExternalPub)
+	if !ok {
+		return mmrerr.GroupInfo
+	}
+	if t.externalPub, err = mls.ParseExternalPub(pub, nil); err != nil {
+		return mmrerr.GroupInfo
+	}
+	if t.tree, err = t.tree.WithGroupInfo(t.raw); err != nil {
+		return mmrerr.GroupInfo
+	}
+	return nil
+}
+
+// checkWelcome is step 14: a Welcome iff there are Adds, for exactly their key
+// packages.
+func checkWelcome(b []byte, added []addedLeaf) (*mls.Message, error) {
+	if (len(b) > 0) != (len(added) > 0) {
+		return nil, mmrerr.Welcome
+	}
+	if len(b) == 0 {
+		return nil, nil
+	}
+	m, err := mls.ParseMessage(b, nil)
+	if err != nil || m.Format != mls.FormatWelcome || len(m.Welcome.Secrets) != len(added) {
+		return nil, mmrerr.Welcome
+	}
+	for _, a := range added {
+		if stripWelcome(m, a.ref) == nil {
+			return nil, mmrerr.Welcome
+		}
+	}
+	return m, nil
+}
+
+// stripWelcome returns the Welcome with one recipient's entry only (SPEC.md
+// R-72), nil if it has none.
+func stripWelcome(m *mls.Message, ref []byte) []byte {
+	i := -1
+	for k, s := range m.Welcome.Secrets {
+		if bytes.Equal(s.NewMember, ref) {
+			i = k
+		}
+	}
+	if i < 0 {
+		return nil
+	}
+	w := *m.Welcome
+	w.Secrets = w.Secrets[i : i+1]
+	return w.Message()
+}
+
+func notLeaving(ro *roster) []*leaf {
+	return slices.DeleteFunc(slices.Clone(ro.leaves), func(l *leaf) bool { return l.leaving })
+}
+
+// advance is what a new epoch needs besides the transition.
+type advance struct {
+	secret     []byte // D of the committer's path
+	welcome    *mls.Message
+	recipients []*leaf // of the commit event, with the K of the old epoch
+	used       bool    // the commit used up a connection room's code
+	answer     func(*seal.Event) proto.Message
+}
+
+// advance makes the new epoch and commits it: one transaction with state, log
+// row, snapshot and finished envelopes (step 17).
+func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a advance) (*seal.Event, error) {
+	r := t.r
+	ch := h.begin(r, c.Now)
+	ch.next.head.epoch++
+	ch.next.head.endedAt = uint64(c.Now.UnixMilli())
+	ch.next.head.removed = len(t.removed) > 0
+	ch.next.head.used = r.head.used || a.used
+	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.CommitEvent{Commit: t.message.Raw(), ExternalPub: t.externalPub}}
+	if err := ch.number(e, c.Now); err != nil {
+		return nil, err
+	}
+	ch.next.head.epochStart = e.Seq
+	rows, err := sealTo(a.recipients, e, r.head.epoch)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.ratchet(a.secret, e.Seq); err != nil {
+		return nil, err
+	}
+	first, err := h.welcomes(t, a.welcome, e, ch)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, first...)
+	if err := h.writeEpoch(ctx, ch, t, e); err != nil {
+		return nil, err
+	}
+	for i := range first {
+		ch.firstContact(first[i], c.Now)
+	}
+	if len(first) > 0 {
+		if err := h.markFirst(ctx, r.groupID); err != nil {
+			return nil, err
+		}
+	}
+	if err := ch.remember(t.message.Raw(), a.answer(e)); err != nil {
+		return nil, err
+	}
+	return e, h.accept(ctx, ch, rows)
+}
+
+// ratchet gives every leaf of the new epoch its K: the next one of the chain,
+// or a fresh one for the committer's path and for added leaves (SPEC.md R-70).
+func (t *transition) ratchet(secret []byte, seq uint64) error {
+	epoch := t.r.head.epoch
+	for _, l := range t.next.leaves {
+		switch {
+		case l == t.path:
+			d, err := primitive.ParseSecret(secret)
+			if err != nil {
+				return mmrerr.Malformed
+			}
+			l.k = seal.NewDeliveryKey(d, t.r.groupID, epoch+1, l.signatureKey).Secret()
+			if t.external != nil {
+				l.first = seq + 1
+			}
+		case l.joining && !l.k.Present():
+			l.first = seq + 1 // K follows in welcomes
+		default:
+			l.k = seal.StoredDeliveryKey(epoch, l.k).Next().Secret()
+		}
+	}
+	return nil
+}
+
+// welcomes seals each added leaf's first envelope: its part of the Welcome and
+// the delivery secret that the hub chose for it (SPEC.md ).
+func (h *Hub) welcomes(t *transition, welcome *mls.Message, commit *seal.Event, ch *change) ([]outboxRow, error) {
+	var rows []outboxRow
+	for _, a := range t.added {
+		d := primitive.NewSecret()
+		a.k = seal.NewDeliveryKey(d, t.r.groupID, ch.next.head.epoch, a.signatureKey).Secret()
+		e := *commit
+		e.Epoch = ch.next.head.epoch
+		e.Body = &seal.WelcomeEvent{Welcome: stripWelcome(welcome, a.ref), DeliverySecret: d}
+		b, err := e.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		env, err := seal.SealFirst(a.checked.Delivery.Key, a.ref, b)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, newRow(a.leaf, env))
+	}
+	return rows, nil
+}
+
+// writeEpoch puts the new epoch's rows into the change, and a snapshot if
+// somebody was welcomed.
+func (h *Hub) writeEpoch(ctx context.Context, ch *change, t *transition, e *seal.Event) error {
+	t.next.policy = t.policyAfter()
+	if err := ch.setRoster(t.next); err != nil {
+		return err
+	}
+	if err := ch.setTree(t.tree); err != nil {
+		return err
+	}
+	entries, err := t.newEntries()
+	if err != nil {
+		return err
+	}
+	if err := ch.setEntries(entries); err != nil {
+		return err
+	}
+	if t.r.head.snapshot { // the old epoch's joiners may still come
+		for _, row := range []bigRow{t.r.head.tree, t.r.head.links} {
+			if row.name == "" {
+				continue
+			}
+			if err := ch.keep(ctx, row); err != nil {
+				return err
+			}
+		}
+	}
+	ch.next.record.links = linkRecords(t.next.policy)
+	ch.next.head.snapshot = len(t.added) > 0
+	if !ch.next.head.snapshot {
+		return nil
+	}
+	s := &snapshot{tree: ch.next.head.tree, links: ch.next.head.links, seq: e.Seq, chain: e.Chain}
+	for _, a := range t.added {
+		s.waiting = append(s.waiting, a.index)
+	}
+	return ch.row(snapshotRow(ch.next.head.epoch), s.marshal(), snapshotFor)
+}
+
+func linkRecords(p *pseudonym.Room) []linkRecord {
+	var ls []linkRecord
+	for _, l := range p.Links {
+		ls = append(ls, linkRecord{codeHash: l.CodeHash, notAfter: l.NotAfter})
+	}
+	return ls
+}

@@ -1,0 +1,92 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// number gives an event its place in the room: seq, chain and receipt
+// (SPEC.md R-74). It moves the change's head on.
+func (c *change) number(e *seal.Event, now time.Time) error {
+	e.GroupID = c.next.groupID
+	e.AcceptedMS = uint64(now.UnixMilli())
+	core, err := e.Core()
+	if err != nil {
+		return err
+	}
+	e.Seq = c.base.head.seq + 1
+	e.Chain = seal.ChainNext(c.base.head.chain, e.Seq, core)
+	c.next.head.seq, c.next.head.chain = e.Seq, e.Chain
+	e.Receipt, err = e.Accepted().Sign(c.h.cfg.Keys.Identity())
+	if err != nil {
+		return err
+	}
+	if e.Seq > logEvents {
+		old := e.Seq - logEvents
+		c.ops = append(c.ops, kv.Op{Key: rowKey(c.base, logRow(old))}, kv.Op{Key: rowKey(c.base, chainRow(old))})
+	}
+	if err := c.row(chainRow(e.Seq), marshalChain(e), logFor); err != nil {
+		return err
+	}
+	return c.row(logRow(e.Seq), core, logFor)
+}
+
+// sealTo seals an event to every leaf, under the K it has now.
+func sealTo(leaves []*leaf, e *seal.Event, epoch uint64) ([]outboxRow, error) {
+	b, err := e.AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]outboxRow, 0, len(leaves))
+	for _, l := range leaves {
+		env, err := seal.SealEnvelope(seal.StoredDeliveryKey(epoch, l.k), b)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, newRow(l, env))
+	}
+	return rows, nil
+}
+
+// pending puts finished rows into the change, to be flushed after it.
+func (c *change) pending(rows []outboxRow) {
+	if len(rows) > 0 {
+		c.ops = append(c.ops, kv.Op{Key: roomKey(c.next.groupID, pendingName(c.next.head.seq)), Value: marshalRows(rows)})
+	}
+}
+
+// accept commits a change and hands its rows to the outboxes after the answer:
+// the sender never waits for a recipient (SPEC.md R-78). kv.ErrConflict means
+// that the room changed meanwhile.
+func (h *Hub) accept(ctx context.Context, c *change, rows []outboxRow) error {
+	if err := h.mark(ctx, c.base.groupID); err != nil {
+		return err
+	}
+	c.pending(rows)
+	if err := c.commit(ctx); err != nil {
+		return err
+	}
+	if len(rows) > 0 {
+		h.background(func(ctx context.Context) {
+			if err := h.flush(ctx, c.next.groupID, pendingName(c.next.head.seq), rows); err != nil && !errors.Is(err, context.Canceled) {
+				h.log.Warn("handing events to the outbox did not work; the sweep will repeat it", "err_class", "outbox")
+			}
+		})
+	}
+	return nil
+}
+
+func accepted(e *seal.Event) *hubv1.Accepted {
+	return &hubv1.Accepted{Epoch: e.Epoch, Seq: e.Seq, Chain: e.Chain[:], AcceptedMs: e.AcceptedMS, Receipt: e.Receipt}
+}
+
+func newLane() (lane [16]byte) {
+	_, _ = rand.Read(lane[:]) // never fails
+	return lane
+}

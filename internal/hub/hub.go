@@ -1,0 +1,179 @@
+// Package hub orders and fans out the traffic of rooms (SPEC.md §12). It tracks
+// the public state of each room's MLS group, checks structure and roles by
+// pseudonym, and sends every accepted event, sealed per recipient, to addresses
+// that it cannot open.
+//
+// The way of a request: internal/gateway opens it; parse.go turns its body into
+// typed values; one file per method checks it in the order of SPEC.md R-121 and
+// builds the next state of the room; room.go writes state, log row and finished
+// outbox rows in one transaction; the answer goes out; outbox.go hands the rows
+// to the outboxes; dispatch.go delivers them.
+//
+// What the hub never has: accounts, real credentials, link keys, mailbox ids,
+// tokens of connections, client addresses. What it does see is listed in
+// docs/threat-model.md.
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	gatewayv1 "github.com/mmrelay/mmrelay/gen/mmr/gateway/v1"
+	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/internal/keys"
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/internal/peer"
+	"github.com/mmrelay/mmrelay/internal/redeem"
+	"github.com/mmrelay/mmrelay/pkg/queue"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// groupIDSize is the length of a room's group id in bytes (SPEC.md §8).
+const groupIDSize = 32
+
+// Config describes a hub.
+type Config struct {
+	// Domain is the hub's domain, as in room URIs.
+	Domain string
+	// Keys are the hub's keys.
+	Keys *keys.Set
+	// Peers are the providers whose users may be members, with their delivery services.
+	Peers *peer.Set
+	// Store holds rooms, the replay cache, spent tokens and leases.
+	Store kv.Store
+	// Outbox holds one queue per destination.
+	Outbox queue.Store
+	// Logger and Registerer receive what may be observed.
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// ReleaseInterval collects due envelopes of all rooms and sends them together,
+	// shuffled; 0 sends at once (SPEC.md R-78).
+	ReleaseInterval time.Duration
+	// Rates bound what one leaf may do; zero fields mean the defaults.
+	Rates Rates
+}
+
+// Rates are limits per leaf and minute (SPEC.md §19).
+type Rates struct {
+	Requests int // default 120
+	Commits  int // default 20
+}
+
+// Hub is a running hub.
+type Hub struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	gateway *gateway.Gateway
+	cache   *cache
+	dirty   *dirtySet
+	locks   *locks
+	rates   *rates
+	codes   *codeRates
+
+	queueKeys *queueKeyTable
+	owner     string // this process in leases
+
+	ctx    context.Context // ends when Close begins
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// New builds a hub and starts its dispatchers and sweeps; Close ends them.
+func New(cfg Config) (*Hub, error) {
+	if cfg.Domain == "" || cfg.Keys == nil || cfg.Peers == nil || cfg.Store == nil || cfg.Outbox == nil {
+		return nil, errors.New("hub: incomplete configuration")
+	}
+	if cfg.Rates.Requests == 0 {
+		cfg.Rates.Requests = 120
+	}
+	if cfg.Rates.Commits == 0 {
+		cfg.Rates.Commits = 20
+	}
+	owner := make([]byte, 16)
+	_, _ = rand.Read(owner) // never fails
+	h := &Hub{
+		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer), cache: newCache(1024), dirty: newDirtySet(),
+		locks: newLocks(), rates: newRates(cfg.Rates), codes: newCodeRates(), queueKeys: newQueueKeyTable(), owner: hex.EncodeToString(owner),
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.gateway = gateway.New(gateway.Config{
+		Audience: seal.HubAudience(cfg.Domain), Keys: cfg.Keys, Replay: cfg.Store,
+		Redeemer:   redeem.New(redeem.Config{Spent: cfg.Store, Peers: cfg.Peers}),
+		Methods:    h.methods(),
+		Registerer: cfg.Registerer, Logger: cfg.Logger,
+	})
+	h.wg.Go(func() { h.maintain(h.ctx) })
+	for _, domain := range cfg.Peers.Domains(peer.Provider) {
+		h.wg.Go(func() { h.dispatch(h.ctx, domain) })
+	}
+	return h, nil
+}
+
+// Register registers the hub's services on its listener.
+func (h *Hub) Register(s grpc.ServiceRegistrar) { gatewayv1.RegisterGatewayServiceServer(s, h.gateway) }
+
+// Close stops dispatchers and sweeps and waits for them. What is pending stays
+// in the store and is sent by the next process.
+func (h *Hub) Close() {
+	h.cancel()
+	h.wg.Wait()
+}
+
+// background runs f in a goroutine that Close waits for.
+func (h *Hub) background(f func(context.Context)) {
+	h.wg.Go(func() { f(h.ctx) })
+}
+
+// Ready reports whether the hub can do its work.
+func (h *Hub) Ready(ctx context.Context) error {
+	if _, err := h.cfg.Store.Get(ctx, kv.Key{Group: "ready", Name: "ready"}); err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return err
+	}
+	if _, err := h.cfg.Outbox.Stat(ctx, "ready"); err != nil && !errors.Is(err, queue.ErrNotFound) {
+		return err
+	}
+	return h.cfg.Keys.Valid(time.Now())
+}
+
+// sweepEvery is how often a replica looks for pending rows and expired cache entries.
+const sweepEvery = 10 * time.Second
+
+// maintain runs the periodic work. The sweep is one replica's at a time.
+func (h *Hub) maintain(ctx context.Context) {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	h.sweepOnce(ctx) // what an earlier process left
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			h.cache.sweep()
+			h.sweepOnce(ctx)
+		}
+	}
+}
+
+func (h *Hub) sweepOnce(ctx context.Context) {
+	key := kv.Key{Group: "lease", Name: "sweep"}
+	if _, err := kv.Acquire(ctx, h.cfg.Store, key, h.owner, time.Now(), 3*sweepEvery); err != nil {
+		return // another replica sweeps, or the store is away
+	}
+	for _, f := range []func(context.Context) error{h.sweepPending, h.repeatFirstContacts} {
+		if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			h.log.Warn("sweep did not finish", "err_class", "store")
+		}
+	}
+}
+
+func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }

@@ -1,0 +1,131 @@
+package hub
+
+import (
+	"context"
+	"errors"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// linkInfo returns the link_box of a code, the first thing a joiner asks for
+// (SPEC.md R-125). Rooms with ear = 0 have none; a wrong code answers like an
+// unknown room.
+func (h *Hub) linkInfo(ctx context.Context, c *gateway.Call, req *hubv1.LinkInfoRequest) (*hubv1.LinkInfoResponse, error) {
+	if c.Auth.Kind != seal.AuthNone {
+		return nil, mmrerr.Malformed
+	}
+	r, err := h.open(ctx, c.GroupID, c.EARKey)
+	if err != nil {
+		return nil, err
+	}
+	if !h.codes.Allow(r.groupID) {
+		return nil, mmrerr.RateLimited
+	}
+	secret, err := primitive.ParseSecret(req.GetCode())
+	if err != nil {
+		return nil, mmrerr.NoRoom
+	}
+	hash := pseudonym.CodeHash(secret)
+	for _, l := range r.record.links {
+		if equal(l.codeHash[:], hash[:]) && uint64(c.Now.Unix()) <= l.notAfter {
+			return &hubv1.LinkInfoResponse{LinkBox: l.box}, nil
+		}
+	}
+	return nil, mmrerr.NoRoom
+}
+
+// groupInfo returns what an external joiner needs, to the holder of a code or a
+// sibling proof, or to a member (SPEC.md R-125).
+func (h *Hub) groupInfo(ctx context.Context, c *gateway.Call, req *hubv1.GroupInfoRequest) (*hubv1.GroupInfoResponse, error) {
+	r, err := h.infoCaller(ctx, c, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.loadTree(ctx, r); err != nil {
+		return nil, err
+	}
+	info, ok := r.tree.GroupInfo()
+	if !ok {
+		return nil, errors.New("hub: room without GroupInfo")
+	}
+	res := &hubv1.GroupInfoResponse{
+		GroupInfo: info, RatchetTree: r.tree.TreeBytes(), LinkEntries: linkEntries(r.entries), Seq: r.head.seq, Chain: r.head.chain[:],
+		Proposals: r.roster.cached,
+	}
+	return res, nil
+}
+
+// infoCaller authenticates the caller of groupInfo. Every failure is mmr/no-room.
+func (h *Hub) infoCaller(ctx context.Context, c *gateway.Call, req *hubv1.GroupInfoRequest) (*room, error) {
+	if len(req.GetCode()) == 0 && len(req.GetSiblingProof()) == 0 {
+		r, l, err := h.authenticate(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return r, h.admit(r, l, false)
+	}
+	r, err := h.open(ctx, c.GroupID, c.EARKey)
+	if err != nil {
+		return nil, err
+	}
+	if !h.codes.Allow(r.groupID) {
+		return nil, mmrerr.RateLimited
+	}
+	if len(req.GetCode()) > 0 {
+		if r.roster.policy.JoinRule == pseudonym.JoinByInvite || !liveCode(r.roster.policy, req.GetCode(), c) {
+			return nil, mmrerr.NoRoom
+		}
+		return r, nil
+	}
+	p, err := pseudonym.ParseSiblingProof(req.GetSiblingProof())
+	if err != nil {
+		return nil, mmrerr.NoRoom
+	}
+	l := r.roster.leaf(p.Leaf)
+	if l == nil || l.leaving || p.NotAfter < uint64(c.Now.Unix()) {
+		return nil, mmrerr.NoRoom
+	}
+	return r, nil
+}
+
+// putGroupInfo replaces the stored GroupInfo by one of the current epoch that
+// the caller signed (SPEC.md R-126): the hub cannot check an external_pub,
+// members can.
+func (h *Hub) putGroupInfo(ctx context.Context, c *gateway.Call, req *hubv1.PutGroupInfoRequest) (*hubv1.PutGroupInfoResponse, error) {
+	defer h.locks.lock(c.GroupID)()
+	r, l, err := h.authenticate(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.admit(r, l, true); err != nil {
+		return nil, err
+	}
+	if err := h.loadTree(ctx, r); err != nil {
+		return nil, err
+	}
+	t := &transition{judge: &judge{h: h, r: r, now: c.Now}, tree: r.tree, raw: req.GetGroupInfo()}
+	if err := t.checkGroupInfo(l.index); err != nil {
+		return nil, err
+	}
+	ch := h.begin(r, c.Now)
+	if err := ch.setTree(t.tree); err != nil {
+		return nil, err
+	}
+	if r.head.snapshot {
+		if err := ch.keep(ctx, r.head.tree); err != nil {
+			return nil, err
+		}
+	}
+	if err := ch.commit(ctx); err != nil {
+		return nil, err
+	}
+	return &hubv1.PutGroupInfoResponse{}, nil
+}
+
+var _ mls.Rules = (*judge)(nil)

@@ -1,0 +1,86 @@
+package hub
+
+import (
+	"hash/maphash"
+	"strconv"
+	"sync"
+
+	"golang.org/x/time/rate"
+)
+
+// locks serialises the requests of one room within this process, so that they
+// rarely collide at the store's compare-and-swap, which decides.
+type locks struct {
+	seed   maphash.Seed
+	shards [256]sync.Mutex
+}
+
+func newLocks() *locks { return &locks{seed: maphash.MakeSeed()} }
+
+func (l *locks) lock(groupID []byte) (unlock func()) {
+	m := &l.shards[maphash.Bytes(l.seed, groupID)%uint64(len(l.shards))]
+	m.Lock()
+	return m.Unlock
+}
+
+// rates holds the token buckets of leaves, by room and leaf index.
+type rates struct {
+	cfg Rates
+
+	mu sync.Mutex // guards by
+	by map[string]*leafRate
+}
+
+type leafRate struct{ requests, commits *rate.Limiter }
+
+// maxRates bounds the table; when it is full the buckets that have refilled go.
+const maxRates = 100_000
+
+func newRates(cfg Rates) *rates { return &rates{cfg: cfg, by: make(map[string]*leafRate)} }
+
+func (r *rates) allow(groupID []byte, leaf uint32, commit bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := string(groupID) + strconv.FormatUint(uint64(leaf), 10)
+	l := r.by[key]
+	if l == nil {
+		if len(r.by) >= maxRates {
+			for k, x := range r.by {
+				if x.requests.Tokens() >= float64(x.requests.Burst()) {
+					delete(r.by, k)
+				}
+			}
+		}
+		l = &leafRate{
+			requests: rate.NewLimiter(rate.Limit(float64(r.cfg.Requests)/60), r.cfg.Requests),
+			commits:  rate.NewLimiter(rate.Limit(float64(r.cfg.Commits)/60), r.cfg.Commits),
+		}
+		r.by[key] = l
+	}
+	return l.requests.Allow() && (!commit || l.commits.Allow())
+}
+
+// codeRates limits requests by code per room: 10 a minute (SPEC.md R-125).
+type codeRates struct {
+	mu sync.Mutex // guards by
+	by map[string]*rate.Limiter
+}
+
+const codesPerMinute = 10
+
+func newCodeRates() *codeRates { return &codeRates{by: make(map[string]*rate.Limiter)} }
+
+// Allow takes one from the room's allowance.
+func (c *codeRates) Allow(groupID []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.by[string(groupID)]
+	if l == nil {
+		if len(c.by) >= maxRates {
+			clear(c.by)
+		}
+		l = rate.NewLimiter(rate.Limit(codesPerMinute)/60, codesPerMinute)
+		c.by[string(groupID)] = l
+	}
+	return l.Allow()
+}

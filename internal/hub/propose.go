@@ -1,0 +1,115 @@
+package hub
+
+import (
+	"context"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// maxProposals bounds one request's stand-alone proposals.
+const maxProposals = 16
+
+// propose accepts stand-alone proposals: an Update of the own leaf, or Removes
+// of leaves of the own user, which are leaving from then on (SPEC.md R-113,
+//
+func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, req *hubv1.UpdateRequest) (*hubv1.UpdateResponse, error) {
+	if len(req.GetProposals()) > maxProposals || len(req.GetWelcome())+len(req.GetGroupInfo())+len(req.GetDeliverySecret())+len(req.GetNextEarKey()) > 0 {
+		return nil, mmrerr.Malformed
+	}
+	first := req.GetProposals()[0]
+	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, first, res) {
+		return res, nil
+	}
+	if err := h.loadTree(ctx, r); err != nil {
+		return nil, err
+	}
+	next := r.roster.clone()
+	tree := r.tree
+	for _, raw := range req.GetProposals() {
+		var err error
+		if tree, err = h.proposal(c, r, l, raw, tree, next); err != nil {
+			return nil, err
+		}
+	}
+	next.cached = append(next.cached, req.GetProposals()...)
+	ch := h.begin(r, c.Now)
+	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.ProposalEvent{Proposals: req.GetProposals()}}
+	if err := ch.number(e, c.Now); err != nil {
+		return nil, err
+	}
+	rows, err := sealTo(others(next, l.index), e, r.head.epoch)
+	if err != nil {
+		return nil, err
+	}
+	if err := ch.setRoster(next); err != nil {
+		return nil, err
+	}
+	if err := ch.setTree(tree.WithRules(rules{})); err != nil {
+		return nil, err
+	}
+	if r.head.snapshot {
+		if err := ch.keep(ctx, r.head.tree); err != nil {
+			return nil, err
+		}
+	}
+	res := &hubv1.UpdateResponse{Accepted: accepted(e)}
+	if err := ch.remember(first, res); err != nil {
+		return nil, err
+	}
+	if err := h.accept(ctx, ch, rows); err != nil {
+		return nil, err
+	}
+	h.metrics.events.WithLabelValues("proposal").Inc()
+	return res, nil
+}
+
+// proposal checks one message and returns the tree that caches it; leaving
+// leaves are marked in next.
+func (h *Hub) proposal(c *gateway.Call, r *room, l *leaf, raw []byte, tree *mls.PublicGroup, next *roster) (*mls.PublicGroup, error) {
+	m, err := mls.ParseMessage(raw, h.limits())
+	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentProposal || !equal(m.GroupID(), r.groupID) {
+		return nil, mmrerr.WireFormat
+	}
+	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || uint32(s.Index) != l.index {
+		return nil, mmrerr.WireFormat
+	}
+	if uint64(m.Epoch()) != r.head.epoch {
+		return nil, wrongEpoch(r)
+	}
+	aad, err := pseudonym.ParseAAD(m.AAD())
+	if err != nil {
+		return nil, err
+	}
+	if err := aad.Check(r.roster.policy, pseudonym.AADContext{Carrier: pseudonym.Proposal}); err != nil {
+		return nil, err
+	}
+	p := m.Public.Content.Proposal
+	j := &judge{h: h, r: r, now: c.Now, sender: l, phase: mls.PhaseSigned, next: r.roster.clone()}
+	switch p.Type {
+	case mls.ProposalUpdate:
+		if err := j.replace(l.index, p.Update, false); err != nil {
+			return nil, err
+		}
+	case mls.ProposalRemove:
+		target := next.leaf(uint32(p.Remove))
+		if target == nil {
+			return nil, mmrerr.ProposalList
+		}
+		if target.user != l.user {
+			return nil, mmrerr.Role
+		}
+		target.leaving = true
+	default:
+		return nil, mmrerr.ProposalType
+	}
+	cached, _, err := tree.Process(raw, c.Now)
+	if err != nil {
+		return nil, j.code(err)
+	}
+	return cached, nil
+}

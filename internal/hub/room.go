@@ -1,0 +1,409 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/codec"
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// errNewer reports stored state of a newer version of this program.
+var errNewer = errors.New("hub: the store was written by a newer version")
+
+// A room is one group of the store (SPEC.md R-100):
+//
+//	room        the room record, in clear but for its sealed head
+//	w<row id>   sealed rows: roster, tree, links (big), log:<seq>, snap:<epoch>
+//	o<seq>      finished outbox rows that still have to reach the outboxes
+//
+// A sealed row is stored as uint64 version || sealed, version being that of the
+// room record it was written for; which version a big row must have is in the
+// head. Everything of one accepted request is one transaction of the store, so
+// that there is no order in which a crash could hurt.
+func roomKey(groupID []byte, name string) kv.Key {
+	return kv.Key{Group: "g" + string(groupID), Name: name}
+}
+
+const (
+	nameRecord     = "room"
+	prefixRow      = "w"
+	prefixPending  = "o"
+	logFor         = 14 * 24 * time.Hour // SPEC.md R-104
+	logEvents      = 10_000
+	snapshotFor    = 30 * 24 * time.Hour // SPEC.md R-105
+	recordVersion  = 1
+	headVersion    = 1
+	rowHead        = "head"
+	prevEpochGrace = 60 * time.Second // SPEC.md R-124
+)
+
+// record is the room record: what can be read without the room's key.
+type record struct {
+	n     uint64 // rises with every accepted change
+	earID []byte // empty: the hub-held key
+	month uint32 // of last use, months since 1970
+	links []linkRecord
+	head  []byte // sealed
+}
+
+type linkRecord struct {
+	codeHash [32]byte
+	box      []byte
+	notAfter uint64
+}
+
+// bigRow names a sealed big row and the version it was written for.
+type bigRow struct {
+	name string
+	n    uint64
+}
+
+// head is where a room stands.
+type head struct {
+	epoch      uint64
+	seq        uint64
+	chain      [32]byte
+	roster     bigRow
+	tree       bigRow
+	links      bigRow // static scheme: the entries; empty otherwise
+	epochStart uint64 // seq of the first event of the epoch
+	endedAt    uint64 // when the epoch before ended, Unix milliseconds
+	removed    bool   // the commit that ended it held a Remove
+	snapshot   bool   // this epoch issued a Welcome and keeps its rows
+	used       bool   // connection rooms: the join code was used (SPEC.md R-37)
+}
+
+// room is an opened room: immutable for readers, a base for the next state.
+type room struct {
+	groupID []byte
+	key     seal.EARKey
+	version kv.Version
+	record  record
+	head    head
+
+	roster *roster
+	// Cold state, loaded by loadTree.
+	tree    *mls.PublicGroup
+	entries map[uint32][]byte
+}
+
+func newRowName(kind string) string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails
+	return kind + ":" + hex.EncodeToString(b)
+}
+
+// open reads a room's record, head and roster. Every refusal is mmr/no-room:
+// it must not show whether the room exists (SPEC.md R-67).
+func (h *Hub) open(ctx context.Context, groupID []byte, ear primitive.Secret) (*room, error) {
+	if len(groupID) != groupIDSize {
+		return nil, mmrerr.NoRoom
+	}
+	rec, err := h.cfg.Store.Get(ctx, roomKey(groupID, nameRecord))
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, mmrerr.NoRoom
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &room{groupID: groupID, version: rec.Version}
+	if r.record, err = parseRecord(rec.Value); err != nil {
+		return nil, err
+	}
+	if r.key, err = h.roomSecret(groupID, r.record.earID, ear); err != nil {
+		return nil, err
+	}
+	b, err := r.key.OpenRow(rowHead, r.record.n, r.record.head)
+	if err != nil {
+		return nil, mmrerr.NoRoom
+	}
+	if r.head, err = parseHead(b); err != nil {
+		return nil, err
+	}
+	if c, ok := h.cache.roster(groupID, r.head.roster); ok {
+		r.roster = c
+		return r, nil
+	}
+	if b, err = h.readBig(ctx, r, r.head.roster); err != nil {
+		return nil, err
+	}
+	if r.roster, err = parseRoster(b); err != nil {
+		return nil, err
+	}
+	h.cache.putRoster(groupID, r.head.roster, r.roster)
+	return r, nil
+}
+
+// roomSecret returns the key a room is sealed under: the client's, which must
+// match the record, or the hub's where the room has none (SPEC.md R-101).
+func (h *Hub) roomSecret(groupID, earID []byte, ear primitive.Secret) (seal.EARKey, error) {
+	if len(earID) == 0 {
+		if ear.Present() {
+			return seal.EARKey{}, mmrerr.NoRoom
+		}
+		return h.heldKey(groupID), nil
+	}
+	if !ear.Present() {
+		return seal.EARKey{}, mmrerr.NoRoom
+	}
+	k := seal.NewEARKey(ear, groupID)
+	if id := k.ID(); !equal(id[:], earID) {
+		return seal.EARKey{}, mmrerr.NoRoom
+	}
+	return k, nil
+}
+
+// heldKey is the hub-held key of a room with ear = 0.
+func (h *Hub) heldKey(groupID []byte) seal.EARKey {
+	return seal.NewEARKey(primitive.DeriveSecret(h.cfg.Keys.StoreKey(), "mmr hub room", groupID), groupID)
+}
+
+func rowKey(r *room, name string) kv.Key {
+	id := r.key.RowID(name)
+	return roomKey(r.groupID, prefixRow+string(id[:]))
+}
+
+// readRow reads a sealed row. ErrNotFound of kv if it does not exist.
+func (h *Hub) readRow(ctx context.Context, r *room, name string) ([]byte, uint64, error) {
+	rec, err := h.cfg.Store.Get(ctx, rowKey(r, name))
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(rec.Value) < 8 {
+		return nil, 0, codec.ErrMalformed
+	}
+	n := binary.BigEndian.Uint64(rec.Value)
+	b, err := r.key.OpenRow(name, n, rec.Value[8:])
+	return b, n, err
+}
+
+// readBig reads a big row and insists on the version that the head names.
+func (h *Hub) readBig(ctx context.Context, r *room, row bigRow) ([]byte, error) {
+	b, n, err := h.readRow(ctx, r, row.name)
+	if err != nil {
+		return nil, err
+	}
+	if n != row.n {
+		return nil, errRolledBack
+	}
+	return b, nil
+}
+
+var errRolledBack = errors.New("hub: a row of the store is older than its room")
+
+// loadTree loads the cold state: public group and link entries.
+func (h *Hub) loadTree(ctx context.Context, r *room) error {
+	if r.tree != nil {
+		return nil
+	}
+	if c, ok := h.cache.tree(r.groupID, r.head.tree); ok {
+		r.tree = c
+	} else {
+		b, err := h.readBig(ctx, r, r.head.tree)
+		if err != nil {
+			return err
+		}
+		if r.tree, err = mls.ParsePublicGroup(b, h.mlsOptions()); err != nil {
+			return err
+		}
+		h.cache.putTree(r.groupID, r.head.tree, r.tree)
+	}
+	if r.head.links.name == "" {
+		return nil
+	}
+	b, err := h.readBig(ctx, r, r.head.links)
+	if err != nil {
+		return err
+	}
+	r.entries, err = parseEntries(b)
+	return err
+}
+
+// change is the next state of a room, to be written in one transaction.
+type change struct {
+	h    *Hub
+	base *room
+	next *room
+	ops  []kv.Op
+}
+
+// begin starts a change: a copy of the room with the next version.
+func (h *Hub) begin(base *room, now time.Time) *change {
+	next := *base
+	next.record.n++
+	next.record.month = monthOf(now)
+	next.record.links = slices.Clone(base.record.links)
+	return &change{h: h, base: base, next: &next}
+}
+
+func monthOf(t time.Time) uint32 {
+	u := t.UTC()
+	return uint32((u.Year()-1970)*12 + int(u.Month()) - 1)
+}
+
+// row adds a sealed row.
+func (c *change) row(name string, content []byte, ttl time.Duration) error {
+	sealed, err := c.next.key.SealRow(name, c.next.record.n, content)
+	if err != nil {
+		return err
+	}
+	v := binary.BigEndian.AppendUint64(nil, c.next.record.n)
+	c.ops = append(c.ops, kv.Op{Key: rowKey(c.next, name), Value: append(v, sealed...), TTL: ttl})
+	return nil
+}
+
+// big replaces a big row: the new content under a new name, the old one gone.
+func (c *change) big(kind string, old bigRow, content []byte) (bigRow, error) {
+	row := bigRow{newRowName(kind), c.next.record.n}
+	if old.name != "" {
+		c.ops = append(c.ops, kv.Op{Key: rowKey(c.base, old.name)})
+	}
+	return row, c.row(row.name, content, 0)
+}
+
+// keep turns the deletion of a big row into expiry: a snapshot still names it.
+func (c *change) keep(ctx context.Context, row bigRow) error {
+	key := rowKey(c.base, row.name)
+	rec, err := c.h.cfg.Store.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	for i := range c.ops {
+		if c.ops[i].Key == key {
+			c.ops[i].Value, c.ops[i].TTL = rec.Value, snapshotFor
+		}
+	}
+	return nil
+}
+
+func (c *change) setRoster(r *roster) error {
+	b, err := r.marshal()
+	if err != nil {
+		return err
+	}
+	c.next.roster = r
+	c.next.head.roster, err = c.big("roster", c.base.head.roster, b)
+	return err
+}
+
+func (c *change) setTree(g *mls.PublicGroup) error {
+	b, err := g.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	c.next.tree = g
+	c.next.head.tree, err = c.big("tree", c.base.head.tree, b)
+	return err
+}
+
+func (c *change) setEntries(es map[uint32][]byte) (err error) {
+	c.next.entries = es
+	c.next.head.links, err = c.big("wrap", c.base.head.links, marshalEntries(es))
+	return err
+}
+
+// commit writes the change if the room is still what it was based on.
+// kv.ErrConflict if not.
+func (c *change) commit(ctx context.Context) error {
+	sealed, err := c.next.key.SealRow(rowHead, c.next.record.n, c.next.head.marshal())
+	if err != nil {
+		return err
+	}
+	c.next.record.head = sealed
+	ops := append(c.ops, kv.Op{
+		Key: roomKey(c.base.groupID, nameRecord), Value: c.next.record.marshal(), Check: true, Old: c.base.version,
+	})
+	vs, err := c.h.cfg.Store.Apply(ctx, ops)
+	if err != nil {
+		return err
+	}
+	c.next.version = vs[len(vs)-1]
+	c.h.cache.putRoster(c.next.groupID, c.next.head.roster, c.next.roster)
+	if c.next.tree != nil {
+		c.h.cache.putTree(c.next.groupID, c.next.head.tree, c.next.tree)
+	}
+	return nil
+}
+
+func (r *record) marshal() []byte {
+	b := []byte{recordVersion}
+	b = binary.BigEndian.AppendUint64(b, r.n)
+	b = codec.AppendVector(b, r.earID)
+	b = binary.BigEndian.AppendUint32(b, r.month)
+	b = codec.AppendVectorFunc(b, func(b []byte) []byte {
+		for _, l := range r.links {
+			b = append(b, l.codeHash[:]...)
+			b = binary.BigEndian.AppendUint64(b, l.notAfter)
+			b = codec.AppendVector(b, l.box)
+		}
+		return b
+	})
+	return codec.AppendVector(b, r.head)
+}
+
+func parseRecord(b []byte) (record, error) {
+	r := codec.NewReader(b)
+	if r.Uint8() != recordVersion {
+		r.Fail(errNewer)
+	}
+	rec := record{n: r.Uint64(), earID: r.Vector(16), month: r.Uint32()}
+	ls := r.Sub(math.MaxInt)
+	for !ls.Empty() {
+		var l linkRecord
+		ls.Copy(l.codeHash[:])
+		l.notAfter = ls.Uint64()
+		l.box = ls.Vector(math.MaxInt)
+		rec.links = append(rec.links, l)
+	}
+	r.Join(ls)
+	rec.head = r.Vector(math.MaxInt)
+	return rec, r.Done()
+}
+
+func (x *head) marshal() []byte {
+	b := []byte{headVersion}
+	b = binary.BigEndian.AppendUint64(b, x.epoch)
+	b = binary.BigEndian.AppendUint64(b, x.seq)
+	b = append(b, x.chain[:]...)
+	for _, row := range []bigRow{x.roster, x.tree, x.links} {
+		b = codec.AppendVector(b, row.name)
+		b = binary.BigEndian.AppendUint64(b, row.n)
+	}
+	b = binary.BigEndian.AppendUint64(b, x.epochStart)
+	b = binary.BigEndian.AppendUint64(b, x.endedAt)
+	return append(b, flags(x.removed, x.snapshot, x.used))
+}
+
+func parseHead(b []byte) (head, error) {
+	r := codec.NewReader(b)
+	if r.Uint8() != headVersion {
+		r.Fail(errNewer)
+	}
+	x := head{epoch: r.Uint64(), seq: r.Uint64()}
+	r.Copy(x.chain[:])
+	for _, row := range []*bigRow{&x.roster, &x.tree, &x.links} {
+		row.name = string(r.Vector(64))
+		row.n = r.Uint64()
+	}
+	x.epochStart = r.Uint64()
+	x.endedAt = r.Uint64()
+	f := r.Uint8()
+	x.removed, x.snapshot, x.used = f&1 != 0, f&2 != 0, f&4 != 0
+	return x, r.Done()
+}
+
+func logRow(seq uint64) string      { return "log:" + strconv.FormatUint(seq, 10) }
+func snapshotRow(e uint64) string   { return "snap:" + strconv.FormatUint(e, 10) }
+func pendingName(seq uint64) string { return prefixPending + strconv.FormatUint(seq, 10) }

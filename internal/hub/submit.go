@@ -1,0 +1,133 @@
+package hub
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// maxEventsPerEpoch ends an epoch's supply of application messages (SPEC.md R-71).
+const maxEventsPerEpoch = 1 << 20
+
+// submit accepts an application message (SPEC.md R-124). It touches the room
+// record, one log row and nothing cold, so that its cost depends on the number
+// of recipients and on nothing else.
+func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequest) (*hubv1.SubmitResponse, error) {
+	defer h.locks.lock(c.GroupID)()
+	r, l, err := h.authenticate(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.admit(r, l, false); err != nil {
+		return nil, err
+	}
+	if res := new(hubv1.SubmitResponse); h.answered(ctx, r, req.GetMessage(), res) {
+		return res, nil
+	}
+	if p := r.roster.policy; !p.MaySend(p.RoleOf(l.user)) {
+		return nil, mmrerr.Role
+	}
+	if err := checkMessage(r, req.GetMessage(), c.Now); err != nil {
+		return nil, err
+	}
+	if r.head.seq-r.head.epochStart >= maxEventsPerEpoch {
+		return nil, mmrerr.EpochExhausted
+	}
+	ch := h.begin(r, c.Now)
+	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.MessageEvent{Message: req.GetMessage()}}
+	if err := ch.number(e, c.Now); err != nil {
+		return nil, err
+	}
+	rows, err := sealTo(others(r.roster, l.index), e, r.head.epoch)
+	if err != nil {
+		return nil, err
+	}
+	res := &hubv1.SubmitResponse{Accepted: accepted(e)}
+	if err := ch.remember(req.GetMessage(), res); err != nil {
+		return nil, err
+	}
+	if err := h.accept(ctx, ch, rows); err != nil {
+		return nil, err
+	}
+	h.metrics.events.WithLabelValues("message").Inc()
+	return res, nil
+}
+
+// checkMessage checks form, epoch, size and authenticated data of an
+// application message. The hub cannot read it; that is the point.
+func checkMessage(r *room, b []byte, now time.Time) error {
+	m, err := mls.ParseMessage(b, nil)
+	if err != nil || m.Format != mls.FormatPrivateMessage || m.ContentType() != mls.ContentApplication || !equal(m.GroupID(), r.groupID) {
+		return mmrerr.WireFormat
+	}
+	switch epoch := uint64(m.Epoch()); {
+	case epoch == r.head.epoch:
+	case epoch+1 == r.head.epoch && !r.head.removed && now.Sub(time.UnixMilli(int64(r.head.endedAt))) <= prevEpochGrace:
+		// A message that crossed a commit on the way. Not after a Remove: who was
+		// removed must not read what is accepted after that.
+	case epoch > r.head.epoch:
+		return wrongEpoch(r)
+	default:
+		return mmrerr.EpochTooOld
+	}
+	if !seal.IsMessageLength(len(m.Private.Ciphertext)) {
+		return mmrerr.PaddingBucket
+	}
+	if len(m.Private.Ciphertext) > int(r.roster.policy.Limits.MaxMessage) {
+		return mmrerr.TooLarge
+	}
+	items, err := pseudonym.ParseAAD(m.AAD())
+	if err != nil {
+		return err
+	}
+	return items.Check(r.roster.policy, pseudonym.AADContext{Carrier: pseudonym.Application})
+}
+
+// wrongEpoch carries the current epoch (SPEC.md R-121 step 6).
+func wrongEpoch(r *room) error {
+	return mmrerr.New(mmrerr.WrongEpoch, binary.BigEndian.AppendUint64(nil, r.head.epoch))
+}
+
+// others are the leaves that receive what one leaf says: neither leaving nor
+// the sender (SPEC.md R-73).
+func others(ro *roster, sender uint32) []*leaf {
+	var ls []*leaf
+	for _, l := range ro.leaves {
+		if l.index != sender && !l.leaving {
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// An accepted message is remembered with its answer, under the hash of its
+// bytes, as long as the log keeps it: a repeat is answered again and not fanned
+// out again (SPEC.md R-66).
+func answerRow(message []byte) string {
+	h := primitive.Hash(message)
+	return "ans:" + hex.EncodeToString(h[:16])
+}
+
+func (h *Hub) answered(ctx context.Context, r *room, message []byte, res proto.Message) bool {
+	b, _, err := h.readRow(ctx, r, answerRow(message))
+	return err == nil && proto.Unmarshal(b, res) == nil
+}
+
+func (c *change) remember(message []byte, res proto.Message) error {
+	b, err := proto.Marshal(res)
+	if err != nil {
+		return err
+	}
+	return c.row(answerRow(message), b, logFor)
+}

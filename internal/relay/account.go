@@ -1,0 +1,236 @@
+package relay
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
+	"github.com/mmrelay/mmrelay/internal/grpcserver"
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/token"
+)
+
+// Records of the account store, the only store that knows who a user is. A
+// user's records are one group:
+//
+//	account            exists
+//	client/<client>    a client of the user
+//	tokens/<day>       how many tokens were issued on the UTC day
+//	issue/<hash>       a token request that was answered (idempotency)
+//	cp<ref>, cplast    connection packages (connection.go)
+//	cr<id>             connection requests (connection.go)
+//
+// and two indexes, groups of their own: a client's name, a package's ref.
+func accountKey(user, name string) kv.Key { return kv.Key{Group: "a" + user, Name: name} }
+func clientIndex(client string) kv.Key    { return kv.Key{Group: "c" + client, Name: "user"} }
+
+// localPart is the shape of user and client names.
+var localPart = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
+
+// AccountService implements mmr.relay.v1.AccountService, the identified part of
+// a provider.
+type AccountService struct {
+	relayv1.UnimplementedAccountServiceServer
+	r *Relay
+}
+
+// session is who an account session belongs to.
+type session struct{ user, client string }
+
+// sessionOf returns the account session of the call in ctx: the verified
+// session certificate's two SAN URIs.
+func sessionOf(ctx context.Context, domain string) (session, bool) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return session{}, false
+	}
+	t, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(t.State.VerifiedChains) == 0 {
+		return session{}, false
+	}
+	var s session
+	for _, u := range t.State.VerifiedChains[0][0].URIs {
+		if u.Host != domain || u.Scheme != "mimi" {
+			return session{}, false
+		}
+		if name, ok := strings.CutPrefix(u.Path, "/u/"); ok {
+			s.user = name
+		}
+		if name, ok := strings.CutPrefix(u.Path, "/d/"); ok {
+			s.client = name
+		}
+	}
+	return s, s.user != "" && s.client != ""
+}
+
+func (s *AccountService) session(ctx context.Context) (session, error) {
+	a, ok := sessionOf(ctx, s.r.cfg.Domain)
+	if !ok {
+		return session{}, mmrerr.NoConsent
+	}
+	if _, err := s.r.cfg.Accounts.Get(ctx, accountKey(a.user, "client/"+a.client)); errors.Is(err, kv.ErrNotFound) {
+		return session{}, mmrerr.NoConsent // removed since the certificate was issued
+	} else if err != nil {
+		return session{}, err
+	}
+	return a, nil
+}
+
+// Register implements the service. A new user needs what Registration demands;
+// a further client of an existing user registers on a session of that user.
+func (s *AccountService) Register(ctx context.Context, req *relayv1.RegisterRequest) (*relayv1.RegisterResponse, error) {
+	if !localPart.MatchString(req.GetUser()) {
+		return nil, &grpcserver.FieldError{Field: "user", Rule: "must be 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit"}
+	}
+	if !localPart.MatchString(req.GetClient()) {
+		return nil, &grpcserver.FieldError{Field: "client", Rule: "must be 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit"}
+	}
+	reg := s.r.cfg.Registration
+	if !reg.Open && subtle.ConstantTimeCompare([]byte(reg.Code), []byte(req.GetRegistrationCode())) != 1 {
+		return nil, mmrerr.NoConsent
+	}
+	res := &relayv1.RegisterResponse{}
+	var err error
+	if res.Credential, res.Session, err = s.issue(req.GetUser(), req.GetClient(), req.GetCredentialCsr(), req.GetSessionCsr()); err != nil {
+		return nil, err
+	}
+	if err := s.claim(ctx, req.GetUser(), req.GetClient()); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// claim records the account and its client. Names are taken once: the index of
+// clients first, so that a crash leaves at most a client name nobody can use.
+func (s *AccountService) claim(ctx context.Context, user, client string) error {
+	taken := &grpcserver.FieldError{Field: "user", Rule: "user or client name is not available"}
+	ops := []kv.Op{{Key: accountKey(user, "client/"+client), Value: []byte{1}}}
+	if a, ok := sessionOf(ctx, s.r.cfg.Domain); !ok || a.user != user {
+		ops = append(ops, kv.Op{Key: accountKey(user, "account"), Value: []byte{1}, Check: true})
+	}
+	if _, err := kv.Put(ctx, s.r.cfg.Accounts, clientIndex(client), 0, []byte(user), 0); errors.Is(err, kv.ErrConflict) {
+		return taken
+	} else if err != nil {
+		return err
+	}
+	if _, err := s.r.cfg.Accounts.Apply(ctx, ops); errors.Is(err, kv.ErrConflict) {
+		if err := kv.Delete(ctx, s.r.cfg.Accounts, clientIndex(client)); err != nil {
+			return err
+		}
+		return taken
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *AccountService) issue(user, client string, credentialCSR, sessionCSR []byte) (credential, sess [][]byte, err error) {
+	now := time.Now()
+	if credential, err = s.r.cfg.Keys.IssueCredential(credentialCSR, user, client, now); err != nil {
+		return nil, nil, &grpcserver.FieldError{Field: "credential_csr", Rule: "must be a self-signed PKCS #10 request for an Ed25519 or P-256 key, at most 4096 bytes"}
+	}
+	if sess, err = s.r.cfg.Keys.IssueSession(sessionCSR, user, client, now); err != nil {
+		return nil, nil, &grpcserver.FieldError{Field: "session_csr", Rule: "must be a self-signed PKCS #10 request for an Ed25519 or P-256 key, at most 4096 bytes"}
+	}
+	return credential, sess, nil
+}
+
+// Renew implements the service.
+func (s *AccountService) Renew(ctx context.Context, req *relayv1.RenewRequest) (*relayv1.RenewResponse, error) {
+	a, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res := &relayv1.RenewResponse{}
+	res.Credential, res.Session, err = s.issue(a.user, a.client, req.GetCredentialCsr(), req.GetSessionCsr())
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// maxTokens is the largest batch of token requests.
+const maxTokens = 64
+
+// IssueTokens implements the service. The allowance is charged before signing,
+// and a repeated request is answered again without a second charge: blind RSA
+// is deterministic, so the answer is the same (SPEC.md R-81).
+func (s *AccountService) IssueTokens(ctx context.Context, req *relayv1.IssueTokensRequest) (*relayv1.IssueTokensResponse, error) {
+	a, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := len(req.GetBlinded())
+	if n == 0 || n > maxTokens {
+		return nil, &grpcserver.FieldError{Field: "blinded", Rule: "must hold 1 to 64 messages"}
+	}
+	if req.GetTruncatedTokenKeyId() > 255 {
+		return nil, &grpcserver.FieldError{Field: "truncated_token_key_id", Rule: "must be at most 255"}
+	}
+	now := time.Now().UTC()
+	remaining, err := s.charge(ctx, a.user, req, now)
+	if err != nil {
+		return nil, err
+	}
+	res := &relayv1.IssueTokensResponse{Remaining: uint32(remaining)}
+	res.BlindSignatures, err = s.r.cfg.Keys.Issuer().Issue(now, uint8(req.GetTruncatedTokenKeyId()), req.GetBlinded())
+	if errors.Is(err, token.ErrUnknownKey) {
+		return nil, mmrerr.TokenInvalid
+	}
+	if err != nil {
+		return nil, &grpcserver.FieldError{Field: "blinded", Rule: "must be 256-byte blinded messages"}
+	}
+	s.r.metrics.tokens.Add(float64(n))
+	return res, nil
+}
+
+// charge takes the batch from the account's allowance of the day, once per
+// distinct request, and returns what is left.
+func (s *AccountService) charge(ctx context.Context, user string, req *relayv1.IssueTokensRequest, now time.Time) (int, error) {
+	h := sha256.New()
+	for _, b := range req.GetBlinded() {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
+		h.Write(b)
+	}
+	done := fmt.Sprintf("issue/%x", h.Sum(nil)[:16])
+	day := "tokens/" + now.Format(time.DateOnly)
+	for {
+		rs, err := s.r.cfg.Accounts.GetMany(ctx, accountKey(user, "").Group, []string{day, done})
+		if err != nil {
+			return 0, err
+		}
+		var used int
+		if len(rs[0].Value) == 4 {
+			used = int(binary.BigEndian.Uint32(rs[0].Value))
+		}
+		left := s.r.cfg.Limits.TokensPerDay - used
+		if rs[1].Version != 0 {
+			return max(left, 0), nil
+		}
+		if left < len(req.GetBlinded()) {
+			return 0, mmrerr.RateLimited
+		}
+		_, err = s.r.cfg.Accounts.Apply(ctx, []kv.Op{
+			{Key: accountKey(user, day), Value: binary.BigEndian.AppendUint32(nil, uint32(used+len(req.GetBlinded()))), TTL: 48 * time.Hour, Check: true, Old: rs[0].Version},
+			{Key: accountKey(user, done), Value: []byte{1}, TTL: 48 * time.Hour, Check: true},
+		})
+		if errors.Is(err, kv.ErrConflict) {
+			continue // another batch of this account was charged meanwhile
+		}
+		if err != nil {
+			return 0, err
+		}
+		return left - len(req.GetBlinded()), nil
+	}
+}

@@ -1,0 +1,211 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"time"
+
+	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
+	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/internal/grpcserver"
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+)
+
+// Bounds of connection packages and requests.
+const (
+	maxPackages       = 64
+	maxPackageSize    = 8192
+	maxRequestSize    = 8192
+	packageLifetime   = 31 * 24 * time.Hour // packages are valid for 30 days at most (SPEC.md R-30)
+	requestLifetime   = 30 * 24 * time.Hour
+	prefixPackage     = "cp"
+	nameLastResort    = "cplast"
+	prefixWaiting     = "cr"
+	maxListedRequests = 64
+)
+
+// packageIndex leads from a package's hash to its user: requests name packages.
+func packageIndex(ref []byte) kv.Key { return kv.Key{Group: "p" + string(ref), Name: "user"} }
+
+// PublishConnectionPackages implements the service. It adds the packages and
+// replaces the last-resort one; unused older ones stay until they expire.
+func (s *AccountService) PublishConnectionPackages(ctx context.Context, req *relayv1.PublishConnectionPackagesRequest) (*relayv1.PublishConnectionPackagesResponse, error) {
+	a, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.GetPackages()) > maxPackages {
+		return nil, &grpcserver.FieldError{Field: "packages", Rule: "must be at most 64"}
+	}
+	stored, err := s.packagesLeft(ctx, a.user)
+	if err != nil {
+		return nil, err
+	}
+	if stored+len(req.GetPackages()) > 2*maxPackages {
+		return nil, mmrerr.Limit
+	}
+	for _, p := range append([][]byte{req.GetLastResort()}, req.GetPackages()...) {
+		if len(p) > maxPackageSize || len(p) == 0 {
+			return nil, &grpcserver.FieldError{Field: "packages", Rule: "must be 1 to 8192 bytes each, with a last_resort"}
+		}
+	}
+	var ops []kv.Op
+	put := func(name string, p []byte) error {
+		ref := primitive.Hash(p)
+		ops = append(ops, kv.Op{Key: accountKey(a.user, name), Value: p, TTL: packageLifetime})
+		_, err := s.r.cfg.Accounts.Apply(ctx, []kv.Op{{Key: packageIndex(ref[:]), Value: []byte(a.user), TTL: packageLifetime + requestLifetime}})
+		return err
+	}
+	for _, p := range req.GetPackages() {
+		ref := primitive.Hash(p)
+		if err := put(prefixPackage+"/"+hex.EncodeToString(ref[:]), p); err != nil {
+			return nil, err
+		}
+	}
+	if err := put(nameLastResort, req.GetLastResort()); err != nil {
+		return nil, err
+	}
+	if _, err := s.r.cfg.Accounts.Apply(ctx, ops); err != nil {
+		return nil, err
+	}
+	return &relayv1.PublishConnectionPackagesResponse{Stored: uint32(stored + len(req.GetPackages()))}, nil
+}
+
+func (s *AccountService) packagesLeft(ctx context.Context, user string) (int, error) {
+	n := 0
+	for _, err := range s.r.cfg.Accounts.Scan(ctx, accountKey(user, "").Group, prefixPackage+"/") {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// ListConnectionRequests implements the service.
+func (s *AccountService) ListConnectionRequests(ctx context.Context, req *relayv1.ListConnectionRequestsRequest) (*relayv1.ListConnectionRequestsResponse, error) {
+	a, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := int(req.GetMax())
+	if limit == 0 {
+		limit = 16
+	}
+	if limit > maxListedRequests {
+		return nil, &grpcserver.FieldError{Field: "max", Rule: "must be at most 64"}
+	}
+	res := &relayv1.ListConnectionRequestsResponse{}
+	for rec, err := range s.r.cfg.Accounts.Scan(ctx, accountKey(a.user, "").Group, prefixWaiting+"/") {
+		if err != nil {
+			return nil, err
+		}
+		id, err := hex.DecodeString(strings.TrimPrefix(rec.Key.Name, prefixWaiting+"/"))
+		if err != nil || len(rec.Value) < 32 {
+			continue // not written by this program
+		}
+		res.Requests = append(res.Requests, &relayv1.ConnectionRequestEntry{Id: id, PackageRef: rec.Value[:32], Sealed: rec.Value[32:]})
+		if len(res.Requests) == limit {
+			break
+		}
+	}
+	left, err := s.packagesLeft(ctx, a.user)
+	if err != nil {
+		return nil, err
+	}
+	res.PackagesLeft = uint32(left)
+	return res, nil
+}
+
+// DeleteConnectionRequests implements the service.
+func (s *AccountService) DeleteConnectionRequests(ctx context.Context, req *relayv1.DeleteConnectionRequestsRequest) (*relayv1.DeleteConnectionRequestsResponse, error) {
+	a, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.GetIds()) > maxListedRequests {
+		return nil, &grpcserver.FieldError{Field: "ids", Rule: "must be at most 64"}
+	}
+	for _, id := range req.GetIds() {
+		if len(id) != 16 {
+			return nil, &grpcserver.FieldError{Field: "ids", Rule: "must be 16 bytes each"}
+		}
+		if err := kv.Delete(ctx, s.r.cfg.Accounts, accountKey(a.user, prefixWaiting+"/"+hex.EncodeToString(id))); err != nil {
+			return nil, err
+		}
+	}
+	return &relayv1.DeleteConnectionRequestsResponse{}, nil
+}
+
+// fetchConnectionPackage serves one one-time package, else the last-resort one
+// (SPEC.md R-30). Unknown users and users without packages answer alike.
+func (r *Relay) fetchConnectionPackage(ctx context.Context, _ *gateway.Call, req *relayv1.FetchConnectionPackageRequest) (*relayv1.FetchConnectionPackageResponse, error) {
+	user, ok := strings.CutPrefix(req.GetUser(), "mimi://"+r.cfg.Domain+"/u/")
+	if !ok || !localPart.MatchString(user) {
+		return nil, mmrerr.NoConsent
+	}
+	for rec, err := range r.cfg.Accounts.Scan(ctx, accountKey(user, "").Group, prefixPackage+"/") {
+		if err != nil {
+			return nil, err
+		}
+		// Deleting it in the version read makes it ours alone.
+		_, err := r.cfg.Accounts.Apply(ctx, []kv.Op{{Key: rec.Key, Check: true, Old: rec.Version}})
+		if errors.Is(err, kv.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &relayv1.FetchConnectionPackageResponse{Package: rec.Value}, nil
+	}
+	rec, err := r.cfg.Accounts.Get(ctx, accountKey(user, nameLastResort))
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, mmrerr.NoConsent
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &relayv1.FetchConnectionPackageResponse{Package: rec.Value}, nil
+}
+
+// sendConnectionRequest puts a sealed request into the box of whoever published
+// the package. The answer is the same whether it was stored, the box was full,
+// or nobody published it (SPEC.md R-34).
+func (r *Relay) sendConnectionRequest(ctx context.Context, _ *gateway.Call, req *relayv1.SendConnectionRequestRequest) (*relayv1.SendConnectionRequestResponse, error) {
+	if len(req.GetPackageRef()) != 32 || len(req.GetSealed()) == 0 || len(req.GetSealed()) > maxRequestSize {
+		return nil, mmrerr.Malformed
+	}
+	res := &relayv1.SendConnectionRequestResponse{}
+	rec, err := r.cfg.Accounts.Get(ctx, packageIndex(req.GetPackageRef()))
+	if errors.Is(err, kv.ErrNotFound) {
+		return res, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	user := string(rec.Value)
+	n := 0
+	for _, err := range r.cfg.Accounts.Scan(ctx, accountKey(user, "").Group, prefixWaiting+"/") {
+		if err != nil {
+			return nil, err
+		}
+		if n++; n >= r.cfg.Limits.ConnectionBox {
+			return res, nil
+		}
+	}
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails; random, so that the order of arrival is not kept
+	_, err = r.cfg.Accounts.Apply(ctx, []kv.Op{{
+		Key:   accountKey(user, prefixWaiting+"/"+hex.EncodeToString(id)),
+		Value: append(req.GetPackageRef(), req.GetSealed()...), TTL: requestLifetime,
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}

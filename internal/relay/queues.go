@@ -1,0 +1,99 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
+	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/queue"
+)
+
+// maxBlocks bounds the handles one mailbox can block.
+const maxBlocks = 10_000
+
+// queueCreate makes a mailbox for whoever holds the read key (SPEC.md R-54).
+func (r *Relay) queueCreate(ctx context.Context, c *gateway.Call, req *relayv1.QueueCreateRequest) (*relayv1.QueueCreateResponse, error) {
+	key, err := primitive.ParsePublicKey(primitive.Ed25519, req.GetReadKey())
+	if err != nil || c.Verify(key) != nil {
+		return nil, mmrerr.Malformed
+	}
+	limits := r.cfg.Limits.Queue
+	if d := time.Duration(req.GetMaxAgeDays()) * 24 * time.Hour; d > 0 && d < limits.MaxAge {
+		limits.MaxAge = d // the receiver may shorten, never lengthen
+	}
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails
+	if err := r.createMailbox(ctx, queue.ID(id), req.GetReadKey(), limits); err != nil {
+		return nil, err
+	}
+	return &relayv1.QueueCreateResponse{QueueId: id}, nil
+}
+
+// owned authenticates a mailbox's owner. Unknown mailboxes and wrong keys
+// answer alike, after the same work (SPEC.md R-67).
+func (r *Relay) owned(ctx context.Context, c *gateway.Call, id []byte) (queue.ID, error) {
+	if len(id) != 16 {
+		return "", mmrerr.Malformed
+	}
+	meta, err := r.queueMeta(ctx, queue.ID(id))
+	if err != nil {
+		return "", err
+	}
+	if c.Verify(meta.readKey) != nil || !meta.exists {
+		return "", mmrerr.NoConsent
+	}
+	return queue.ID(id), nil
+}
+
+func (r *Relay) queueBlock(ctx context.Context, c *gateway.Call, req *relayv1.QueueBlockRequest) (*relayv1.QueueBlockResponse, error) {
+	if len(req.GetHandle()) != 16 {
+		return nil, mmrerr.Malformed
+	}
+	id, err := r.owned(ctx, c, req.GetQueueId())
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	for _, err := range r.cfg.Mailboxes.Scan(ctx, mailboxKey(id, "").Group, prefixBlock) {
+		if err != nil {
+			return nil, err
+		}
+		if n++; n >= maxBlocks {
+			return nil, mmrerr.Limit
+		}
+	}
+	// A handle lives as long as the longest-lived address that carries it.
+	_, err = r.cfg.Mailboxes.Apply(ctx, []kv.Op{{Key: mailboxKey(id, prefixBlock+string(req.GetHandle())), Value: []byte{1}, TTL: goneFor}})
+	if err != nil {
+		return nil, err
+	}
+	return &relayv1.QueueBlockResponse{}, nil
+}
+
+func (r *Relay) queueDelete(ctx context.Context, c *gateway.Call, req *relayv1.QueueDeleteRequest) (*relayv1.QueueDeleteResponse, error) {
+	id, err := r.owned(ctx, c, req.GetQueueId())
+	if err != nil {
+		return nil, err
+	}
+	if err := r.deleteMailbox(ctx, id, c.Now); err != nil {
+		return nil, err
+	}
+	return &relayv1.QueueDeleteResponse{}, nil
+}
+
+func (r *Relay) queueStat(ctx context.Context, c *gateway.Call, req *relayv1.QueueStatRequest) (*relayv1.QueueStatResponse, error) {
+	id, err := r.owned(ctx, c, req.GetQueueId())
+	if err != nil {
+		return nil, err
+	}
+	st, err := r.cfg.Queues.Stat(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &relayv1.QueueStatResponse{Entries: uint64(st.Entries), Dropped: st.Dropped}, nil
+}
