@@ -135,7 +135,7 @@ func parseSnapshot(b []byte) (*snapshot, error) {
 // joinState serves the snapshot of the epoch a leaf was welcomed into.
 func (h *Hub) joinState(ctx context.Context, c *gateway.Call, req *hubv1.JoinStateRequest) (*hubv1.JoinStateResponse, error) {
 	defer h.locks.lock(c.GroupID)()
-	r, l, err := h.authenticate(ctx, c)
+	r, l, err := h.authenticateKey(ctx, c, req.GetSignatureKey())
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -79,13 +80,40 @@ func (h *Hub) authenticate(ctx context.Context, c *gateway.Call) (*room, *leaf, 
 	}
 	r, err := h.open(ctx, c.GroupID, c.EARKey)
 	if err != nil {
-		if errors.Is(err, mmrerr.NoRoom) {
-			_ = c.Verify(nobody) // the same work
-		}
-		return nil, nil, err
+		return nil, nil, h.sameWork(c, err)
 	}
-	l := r.roster.leaf(c.Auth.LeafIndex)
+	return h.authenticated(c, r, r.roster.leaf(c.Auth.LeafIndex))
+}
+
+// authenticateKey is authenticate for a welcomed client, which knows the key of
+// its leaf and not yet its index.
+func (h *Hub) authenticateKey(ctx context.Context, c *gateway.Call, signatureKey []byte) (*room, *leaf, error) {
+	if c.Auth.Kind != seal.AuthNewLeaf {
+		return nil, nil, mmrerr.NoRoom
+	}
+	r, err := h.open(ctx, c.GroupID, c.EARKey)
+	if err != nil {
+		return nil, nil, h.sameWork(c, err)
+	}
+	i := slices.IndexFunc(r.roster.leaves, func(l *leaf) bool { return equal(l.signatureKey, signatureKey) })
+	if i < 0 {
+		return h.authenticated(c, r, nil)
+	}
+	return h.authenticated(c, r, r.roster.leaves[i])
+}
+
+// sameWork makes the refusal of an unknown room cost a signature check, as the
+// refusal of a leaf does.
+func (h *Hub) sameWork(c *gateway.Call, err error) error {
+	if errors.Is(err, mmrerr.NoRoom) {
+		_ = c.Verify(nobody)
+	}
+	return err
+}
+
+func (h *Hub) authenticated(c *gateway.Call, r *room, l *leaf) (*room, *leaf, error) {
 	key := nobody
+	var err error
 	if l != nil {
 		if key, err = leafKey(r.roster.suite, l.signatureKey); err != nil {
 			return nil, nil, err

@@ -1067,11 +1067,15 @@ func (x *CatchUpResponse) GetLastSeq() uint64 {
 	return 0
 }
 
-// JoinStateRequest is the body of hub.JoinState (SPEC.md R-105).
+// JoinStateRequest is the body of hub.JoinState (SPEC.md R-105), signed with
+// kind new_leaf: a joiner does not know its leaf index before it has the tree
+// (docs/decisions/0005-joinstate-new-leaf.md).
 type JoinStateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch the caller was welcomed into.
-	Epoch         uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The signature key of the caller's leaf, which signs the request; at most 65 bytes.
+	SignatureKey  []byte `protobuf:"bytes,2,opt,name=signature_key,json=signatureKey,proto3" json:"signature_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1111,6 +1115,13 @@ func (x *JoinStateRequest) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *JoinStateRequest) GetSignatureKey() []byte {
+	if x != nil {
+		return x.SignatureKey
+	}
+	return nil
 }
 
 // JoinStateResponse is the answer of hub.JoinState: the snapshot of the epoch.
@@ -1271,9 +1282,10 @@ const file_mmr_hub_v1_room_proto_rawDesc = "" +
 	"\x03max\x18\x02 \x01(\rR\x03max\"D\n" +
 	"\x0fCatchUpResponse\x12\x16\n" +
 	"\x06events\x18\x01 \x03(\fR\x06events\x12\x19\n" +
-	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\"(\n" +
+	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\"M\n" +
 	"\x10JoinStateRequest\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xb7\x01\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12#\n" +
+	"\rsignature_key\x18\x02 \x01(\fR\fsignatureKey\"\xb7\x01\n" +
 	"\x11JoinStateResponse\x12!\n" +
 	"\fratchet_tree\x18\x01 \x01(\fR\vratchetTree\x128\n" +
 	"\flink_entries\x18\x02 \x03(\v2\x15.mmr.hub.v1.LinkEntryR\vlinkEntries\x12\x1d\n" +
