@@ -2,6 +2,7 @@ package mls_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/secret"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mls/mlstest"
 )
 
@@ -19,11 +21,13 @@ type passive struct {
 		ID  mlstest.Hex `json:"psk_id"`
 		PSK mlstest.Hex `json:"psk"`
 	} `json:"external_psks"`
-	KeyPackage mlstest.Hex `json:"key_package"`
-	InitPriv   mlstest.Hex `json:"init_priv"`
-	Welcome    mlstest.Hex `json:"welcome"`
-	Tree       mlstest.Hex `json:"ratchet_tree"`
-	Epochs     []struct {
+	KeyPackage     mlstest.Hex `json:"key_package"`
+	SignaturePriv  mlstest.Hex `json:"signature_priv"`
+	EncryptionPriv mlstest.Hex `json:"encryption_priv"`
+	InitPriv       mlstest.Hex `json:"init_priv"`
+	Welcome        mlstest.Hex `json:"welcome"`
+	Tree           mlstest.Hex `json:"ratchet_tree"`
+	Epochs         []struct {
 		Proposals     []mlstest.Hex `json:"proposals"`
 		Commit        mlstest.Hex   `json:"commit"`
 		Authenticator mlstest.Hex   `json:"epoch_authenticator"`
@@ -103,23 +107,57 @@ func openOptions() *mls.Options {
 	return &mls.Options{Rules: mls.OpenRules{}, Limits: mls.Limits{StoredPerLeaf: 1024}}
 }
 
-// run follows all epochs of an entry. The signature of each commit covers the
-// GroupContext that the commit before led to, so that every context but the
-// last is proved byte-equal here; TestVectorPublicAndMember compares them all.
+// run follows all epochs of an entry as a hub and as the entry's client. The
+// client's epoch authenticator proves that its GroupContext is the one that the
+// vector's generator had; the hub's must be the same bytes.
 func (e *passive) run(t *testing.T) (commits int) {
 	t.Helper()
-	g := e.follow(t)
+	g, m := e.follow(t), e.join(t)
 	for n, epoch := range e.Epochs {
-		for _, p := range epoch.Proposals {
-			g = step(t, g, p)
+		for _, msg := range append(slices.Clone(epoch.Proposals), epoch.Commit) {
+			g = step(t, g, msg)
+			var err error
+			if m, _, err = m.Process(msg); err != nil {
+				t.Fatalf("epoch %d: the member: %v", n, err)
+			}
 		}
-		g = step(t, g, epoch.Commit)
-		if t.Failed() {
-			t.Fatalf("epoch %d", n)
+		if !bytes.Equal(m.EpochAuthenticator(), epoch.Authenticator) {
+			t.Fatalf("epoch %d: epoch authenticator differs", n)
+		}
+		if !bytes.Equal(g.Context().Raw(), m.Public().Context().Raw()) {
+			t.Fatalf("epoch %d: the hub's GroupContext differs", n)
 		}
 		commits++
 	}
 	return commits
+}
+
+// join joins as the entry's client.
+func (e *passive) join(t *testing.T) *member.Group {
+	t.Helper()
+	signer, err := member.NewSigner(e.Suite, e.SignaturePriv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kp, err := member.ImportKeyPackage(e.KeyPackage, e.InitPriv, e.EncryptionPriv, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := member.JoinOptions{Tree: e.Tree}
+	o.Rules, o.Limits = openOptions().Rules, openOptions().Limits
+	o.PSK = func(id []byte) []byte {
+		for _, p := range e.ExternalPSKs {
+			if bytes.Equal(p.ID, id) {
+				return p.PSK
+			}
+		}
+		return nil
+	}
+	m, _, err := member.Join(e.Welcome, func([]byte) *member.KeyPackage { return kp }, o)
+	if err != nil {
+		t.Fatalf("joining: %v", err)
+	}
+	return m
 }
 
 // step processes a message, compares the old state before and after, and the
