@@ -1,0 +1,713 @@
+package member_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/tree"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/mls/mlstest"
+)
+
+const (
+	customCredential = mls.CredentialType(0xf0a1)
+	leafExtension    = mls.ExtensionType(0xf0a4)
+	groupExtension   = mls.ExtensionType(0xf0a5)
+)
+
+// pseudonymous makes a client's identity like those of the project's profile:
+// custom credential, custom extensions, exact capabilities.
+func pseudonymous(c *mlstest.Client) *mlstest.Client {
+	c.ID.Credential = mls.CustomCredential(customCredential, []byte("pseudonym of "+c.Name))
+	c.ID.Capabilities.Credentials = []mls.CredentialType{customCredential, mls.CredentialBasic}
+	c.ID.Capabilities.Extensions = []mls.ExtensionType{leafExtension, groupExtension}
+	c.ID.Extensions = []mls.Extension{{Type: leafExtension, Data: []byte("address of " + c.Name)}}
+	return c
+}
+
+// pseudonymousWorld is a group of such clients.
+func pseudonymousWorld(t *testing.T, s mls.CipherSuite, n int) *mlstest.World {
+	t.Helper()
+	w := mlstest.NewWorld(t, s, 1)
+	c := pseudonymous(w.NewClient())
+	g, err := member.Create(c.ID, []byte("room"), member.CreateOptions{
+		Options: w.Options, Lifetime: mlstest.Lifetime,
+		Extensions: []mls.Extension{{Type: groupExtension, Data: []byte("policy")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Group, w.Clients = g, []*mlstest.Client{c}
+	info, err := g.GroupInfo(member.GroupInfoOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+		t.Fatal(err)
+	}
+	for range n - 1 {
+		w.Commit(c, member.CommitOptions{}, pseudonymous(w.NewClient()))
+	}
+	return w
+}
+
+// Numbers 5, 8 and 25: what a leaf says survives whatever its owner does.
+func TestLeafContentSurvives(t *testing.T) {
+	suites(t, func(t *testing.T, s mls.CipherSuite) {
+		w := pseudonymousWorld(t, s, 3)
+		check := func(after string) {
+			t.Helper()
+			for _, c := range w.Clients {
+				leaf := w.Hub.Leaf(c.Group.OwnLeaf())
+				if !leaf.Credential.Equal(c.ID.Credential) || leaf.Credential.Type != customCredential {
+					t.Errorf("after %s: credential of %s changed", after, c.Name)
+				}
+				if data, ok := leaf.Extension(leafExtension); !ok || !bytes.Equal(data, c.ID.Extensions[0].Data) {
+					t.Errorf("after %s: extension of %s changed", after, c.Name)
+				}
+				if !bytes.Equal(leaf.CapabilitiesRaw(), c.ID.Capabilities.AppendTo(nil)) {
+					t.Errorf("after %s: capabilities of %s changed", after, c.Name)
+				}
+			}
+			if data, ok := w.Hub.Extension(groupExtension); !ok || string(data) != "policy" {
+				t.Errorf("after %s: group extension changed", after)
+			}
+		}
+		check("creation and Add")
+		for _, c := range w.Clients {
+			w.Commit(c, member.CommitOptions{})
+		}
+		check("path")
+		w.ProposeUpdate(w.Clients[1], nil, member.SendOptions{})
+		w.Commit(w.Clients[0], member.CommitOptions{})
+		check("Update")
+		w.JoinExternal(pseudonymous(w.NewClient()), member.ExternalOptions{})
+		check("external join")
+		leaf := w.Clients[1].Group.OwnLeaf()
+		w.JoinExternal(w.Clients[1], member.ExternalOptions{Resync: &leaf})
+		check("resync")
+		// And it changes when its owner says so.
+		c := w.Clients[0]
+		c.ID.Extensions = []mls.Extension{{Type: leafExtension, Data: []byte("new address")}}
+		c.ID.Signer = c.NewSigner()
+		w.Commit(c, member.CommitOptions{Leaf: &member.LeafOptions{Signer: c.ID.Signer, Extensions: c.ID.Extensions}})
+		check("replacement")
+		c.ID.Signer = c.NewSigner()
+		w.ProposeUpdate(c, &member.LeafOptions{Signer: c.ID.Signer}, member.SendOptions{})
+		w.Commit(w.Clients[1], member.CommitOptions{})
+		check("Update with a new key")
+		w.Say(c, member.SendOptions{})
+		w.Commit(c, member.CommitOptions{Leaf: &member.LeafOptions{Extensions: []mls.Extension{}}})
+		if n := len(w.Hub.Leaf(c.Group.OwnLeaf()).Extensions); n != 0 {
+			t.Errorf("%d extensions left", n)
+		}
+	})
+}
+
+// a credential can be replaced in the own commit if Rules say so.
+func TestReplaceCredential(t *testing.T) {
+	w := pseudonymousWorld(t, 1, 3)
+	c := w.Clients[1]
+	next := mls.CustomCredential(customCredential, []byte("another pseudonym"))
+	o := member.CommitOptions{Leaf: &member.LeafOptions{Signer: c.NewSigner(), Credential: &next}}
+	_, err := c.Stage(o)
+	mlstest.CheckRule(t, "other credential", err, wire.RuleSuccessor)
+	w2 := pseudonymousWorldWith(t, anySuccessor{})
+	c = w2.Clients[1]
+	o.Leaf.Signer = c.NewSigner()
+	c.ID.Credential, c.ID.Signer = next, o.Leaf.Signer
+	w2.Commit(c, o)
+	w2.Say(c, member.SendOptions{})
+	w2.Commit(w2.Clients[0], member.CommitOptions{})
+}
+
+type anySuccessor struct{ mls.OpenRules }
+
+func (anySuccessor) Successor(_, _ *mls.LeafNode) error { return nil }
+
+func pseudonymousWorldWith(t *testing.T, r mls.Rules) *mlstest.World {
+	t.Helper()
+	w := mlstest.NewWorld(t, 1, 1)
+	w.Options.Rules = r
+	pseudonymous(w.Clients[0])
+	w.Clients[0].ID.Capabilities.Credentials = append(w.Clients[0].ID.Capabilities.Credentials, mls.CredentialX509)
+	g, err := member.Create(w.Clients[0].ID, []byte("room"), member.CreateOptions{Options: w.Options, Lifetime: mlstest.Lifetime})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clients[0].Group = g
+	info, err := g.GroupInfo(member.GroupInfoOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+		t.Fatal(err)
+	}
+	w.Commit(w.Clients[0], member.CommitOptions{}, pseudonymous(w.NewClient()), pseudonymous(w.NewClient()))
+	return w
+}
+
+// Number 26: authenticated data on everything, seen by all and covered.
+func TestAuthenticatedData(t *testing.T) {
+	w := pseudonymousWorld(t, 1, 3)
+	aad := []byte("authenticated data")
+	if e := w.Commit(w.Clients[0], member.CommitOptions{AAD: aad}); !bytes.Equal(e.AAD, aad) || !bytes.Equal(e.Commit.AAD, aad) {
+		t.Error("AAD of an own commit")
+	}
+	if e := w.JoinExternal(pseudonymous(w.NewClient()), member.ExternalOptions{AAD: aad}); !bytes.Equal(e.AAD, aad) || !e.Commit.External {
+		t.Error("AAD of an external commit")
+	}
+	w.Say(w.Clients[1], member.SendOptions{AAD: aad})
+	w.Propose(w.Clients[1], mls.RemoveProposal(0), member.SendOptions{AAD: aad})
+	if p := w.Hub.Proposals(); len(p) != 1 || !bytes.Equal(p[0].AAD, aad) {
+		t.Error("AAD of a proposal")
+	}
+	stranger := pseudonymous(w.NewClient()).Stranger()
+	init, s := stranger.ExternalInit()
+	for _, msg := range [][]byte{
+		w.Clients[2].Lawless().Commit(mlstest.Forgery{AAD: aad}),
+		stranger.Commit(mlstest.Forgery{AAD: aad, List: []wire.ProposalOrRef{mlstest.ByValue(init)}, Init: func(suite.Secret) suite.Secret { return s }}),
+		w.Clients[2].Lawless().Propose(mls.RemoveProposal(1), mlstest.Forgery{AAD: aad}),
+	} {
+		forged := bytes.Replace(msg, aad, []byte("Authenticated data"), 1)
+		reader := w.Clients[0]
+		if bytes.Equal(msg, forged) {
+			t.Fatal("no AAD in the message")
+		}
+		if _, _, err := reader.Group.Process(forged); err == nil {
+			t.Error("changed AAD accepted by a member")
+		}
+		_, _, err := w.Hub.Process(forged, mlstest.Now)
+		mlstest.CheckRule(t, "hub", err, wire.RuleSignature)
+		if _, e, err := reader.Group.Process(msg); err != nil || !bytes.Equal(e.AAD, aad) {
+			t.Errorf("AAD of a received message: %v", err)
+		}
+	}
+}
+
+// Number 27, and the two GroupInfos of one commit: what goes into the Welcome
+// and what the hub gets have nothing in common but the state.
+func TestGroupInfoExtensions(t *testing.T) {
+	w := pseudonymousWorld(t, 1, 2)
+	c, added := w.Clients[0], pseudonymous(w.NewClient())
+	inWelcome := mls.Extension{Type: 0xf0a2, Data: []byte("for the new member")}
+	forHub := mls.Extension{Type: 0xf0a6, Data: []byte("for the hub")}
+	var derived []byte
+	o := member.CommitOptions{
+		ByValue: []*mls.ProposalBody{mls.AddProposal(added.KeyPackage())},
+		Welcome: member.WelcomeOptions{
+			Extensions: []mls.Extension{inWelcome}, WithoutTree: true,
+			Extend: func(s *member.Staged) ([]mls.Extension, error) {
+				var err error
+				derived, err = s.Export("wrap", nil, 32)
+				return []mls.Extension{{Type: 0xf0a3, Data: derived}}, err
+			},
+		},
+	}
+	staged, err := c.Stage(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := staged.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{forHub}, WithoutTree: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = staged.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{{Type: wire.ExtensionExternalPub}}})
+	mlstest.CheckRule(t, "external_pub twice", err, wire.RuleDuplicateExtension)
+	welcome := staged.Welcome()
+	if w.Hub, _, err = w.Hub.Process(staged.Commit(), mlstest.Now); err != nil {
+		t.Fatal(err)
+	}
+	if w.Hub, err = w.Hub.WithGroupInfo(info); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	g, joined, err := member.Join(welcome, added.Find, member.JoinOptions{Options: w.Options, Tree: w.Hub.TreeBytes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(joined.Extensions) != 2 || !bytes.Equal(joined.Extensions[0].Data, inWelcome.Data) || !bytes.Equal(joined.Extensions[1].Data, derived) {
+		t.Errorf("joiner sees %d extensions", len(joined.Extensions))
+	}
+	if got, err := g.Export("wrap", nil, 32); err != nil || !bytes.Equal(got, derived) {
+		t.Errorf("the extension is not of the new epoch: %v", err)
+	}
+	if n := len(g.Public().Context().Extensions); n != 1 {
+		t.Errorf("%d group extensions, want 1", n)
+	}
+	served, _ := w.Hub.GroupInfo()
+	if bytes.Contains(served, inWelcome.Data) || !bytes.Contains(served, forHub.Data) {
+		t.Error("the hub's GroupInfo has the Welcome's extensions, or not its own")
+	}
+	// The GroupInfo is the new leaf's: a replaced key signs it.
+	signer := c.NewSigner()
+	if staged, err = c.Stage(member.CommitOptions{Leaf: &member.LeafOptions{Signer: signer}}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err = staged.GroupInfo(member.GroupInfoOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+		t.Errorf("GroupInfo signed with a replaced key: %v", err)
+	}
+	sig, err := staged.Sign("label", []byte("content"))
+	if err != nil || staged.Public().Verify(staged.OwnLeaf(), "label", []byte("content"), sig) != nil {
+		t.Errorf("signature with the staged leaf's key: %v", err)
+	}
+	if sig, err = c.Group.Sign("label", []byte("content")); err != nil || c.Group.Public().Verify(c.Group.OwnLeaf(), "label", []byte("content"), sig) != nil {
+		t.Errorf("signature with the current leaf's key: %v", err)
+	}
+}
+
+// Number 29: commits with a GroupContextExtensions proposal and a path.
+func TestProvisionalContext(t *testing.T) {
+	suites(t, func(t *testing.T, s mls.CipherSuite) {
+		w := pseudonymousWorld(t, s, 3)
+		es := []mls.Extension{{Type: groupExtension, Data: []byte("policy 2")}}
+		w.Commit(w.Clients[1], member.CommitOptions{ByValue: []*mls.ProposalBody{mls.ExtensionsProposal(es)}}, pseudonymous(w.NewClient()))
+		if data, _ := w.Hub.Extension(groupExtension); string(data) != "policy 2" {
+			t.Error("extensions not replaced")
+		}
+		l := w.Clients[0].Lawless()
+		w.Clients = w.Clients[1:]
+		for name, edit := range map[string]func(c *wire.GroupContext){
+			"old extensions": func(c *wire.GroupContext) { c.Extensions = l.Context.Extensions },
+			"old epoch":      func(c *wire.GroupContext) { c.Epoch-- },
+			"old tree hash":  func(c *wire.GroupContext) { c.TreeHash = l.Context.TreeHash },
+			"new transcript": func(c *wire.GroupContext) { c.ConfirmedTranscriptHash = make([]byte, l.S.HashSize()) },
+		} {
+			t.Log(name)
+			list := []wire.ProposalOrRef{mlstest.ByValue(mls.ExtensionsProposal(nil))}
+			w.Refused(l.Commit(mlstest.Forgery{List: list, PathHPKE: edit}), wire.RulePathSecret, false)
+		}
+	})
+}
+
+// Number 50: the derived keys are those that were sent, at every height.
+func TestPathKeysMatch(t *testing.T) {
+	suites(t, func(t *testing.T, s mls.CipherSuite) {
+		w := mlstest.NewWorld(t, s, 8)
+		for _, c := range w.Clients {
+			w.Commit(c, member.CommitOptions{})
+		}
+		l := w.Clients[0].Lawless()
+		all := w.Clients
+		for height := range 3 {
+			var context []byte
+			fresh, _, err := l.S.GenerateKeyPair()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Those below whose path secret leads to the changed key.
+			w.Clients = nil
+			for _, c := range all[1:] {
+				if tree.Contains(l.Tree.FilteredPath(0)[height].Node, c.Group.OwnLeaf()) {
+					w.Clients = append(w.Clients, c)
+				}
+			}
+			w.Refused(l.Commit(mlstest.Forgery{Keys: func(p [][]byte) { p[height] = fresh }}), wire.RulePathSecret, false)
+			// Another secret under the right key.
+			w.Clients = nil
+			for _, c := range all[1:] {
+				if tree.Contains(l.Tree.FilteredPath(0)[height].Copath, c.Group.OwnLeaf()) {
+					w.Clients = append(w.Clients, c)
+				}
+			}
+			w.Refused(l.Commit(mlstest.Forgery{
+				PathHPKE: func(c *wire.GroupContext) { context = c.Seal().Raw() },
+				Path: func(p *wire.UpdatePath) {
+					for i, x := range l.Tree.Resolution(l.Tree.FilteredPath(0)[height].Copath, nil) {
+						kem, ct, err := l.S.EncryptWithLabel(l.Tree.Key(x), "UpdatePathNode", context, make([]byte, l.S.HashSize()))
+						if err != nil {
+							t.Fatal(err)
+						}
+						p.Nodes[height].Secrets[i] = wire.HPKECiphertext{KEMOutput: kem, Ciphertext: ct}
+					}
+				},
+			}), wire.RulePathSecret, false)
+			w.Refused(l.Commit(mlstest.Forgery{Path: func(p *wire.UpdatePath) {
+				for i := range p.Nodes[height].Secrets {
+					p.Nodes[height].Secrets[i].Ciphertext = flip(p.Nodes[height].Secrets[i].Ciphertext)
+				}
+			}}), wire.RulePathSecret, false)
+			w.Refused(l.Commit(mlstest.Forgery{Path: func(p *wire.UpdatePath) {
+				for i := range p.Nodes[height].Secrets {
+					p.Nodes[height].Secrets[i].KEMOutput = nil
+				}
+			}}), wire.RulePathSecret, false)
+		}
+		w.Clients = all
+		w.Commit(w.Clients[0], member.CommitOptions{})
+	})
+}
+
+// Number 13: Updates only by reference, of their own epoch, of their sender.
+func TestUpdateByValue(t *testing.T) {
+	w := world(t, 3)
+	w.ProposeUpdate(w.Clients[1], nil, member.SendOptions{})
+	stored := w.Hub.Proposals()[0]
+	l := w.Clients[0].Lawless()
+	all := w.Clients
+	w.Clients = all[1:]
+	w.Refused(l.Commit(mlstest.Forgery{List: []wire.ProposalOrRef{mlstest.ByValue(stored.Proposal)}}), wire.RuleUpdateByValue, true)
+	// Another member's leaf in an own Update.
+	w.Refused(l.Propose(stored.Proposal, mlstest.Forgery{}), wire.RuleLeafSignature, true)
+	// Its author cannot commit it, nor does it try.
+	author := all[1].Lawless()
+	w.Clients = []*mlstest.Client{all[0], all[2]}
+	w.Refused(author.Commit(mlstest.Forgery{List: []wire.ProposalOrRef{mlstest.ByRef(stored)}}), wire.RuleUpdateCommitter, true)
+	w.Clients = all
+	e := w.Commit(all[1], member.CommitOptions{})
+	if len(e.Commit.Proposals) != 0 || len(e.Commit.Unused) != 1 {
+		t.Errorf("own commit covers %d proposals", len(e.Commit.Proposals))
+	}
+}
+
+func TestStaleUpdate(t *testing.T) {
+	w := world(t, 3)
+	w.ProposeUpdate(w.Clients[1], nil, member.SendOptions{})
+	stale := w.Hub.Proposals()[0]
+	w.Commit(w.Clients[1], member.CommitOptions{})
+	if n := len(w.Clients[0].Group.Public().Proposals()); n != 0 {
+		t.Errorf("%d proposals survived their epoch", n)
+	}
+	l := w.Clients[0].Lawless()
+	all := w.Clients
+	w.Clients = all[1:]
+	w.Refused(l.Commit(mlstest.Forgery{List: []wire.ProposalOrRef{mlstest.ByRef(stale)}}), wire.RuleReferenceUnknown, true)
+	w.Clients = all
+	w.Commit(w.Clients[0], member.CommitOptions{})
+	w.Say(w.Clients[1], member.SendOptions{})
+}
+
+// What a stored list excludes is sorted out by the committer: Removes first,
+// then the newest.
+func TestConflictingProposals(t *testing.T) {
+	w := world(t, 5)
+	victim := w.Clients[4].Group.OwnLeaf()
+	w.ProposeUpdate(w.Clients[4], nil, member.SendOptions{})
+	w.ProposeUpdate(w.Clients[3], nil, member.SendOptions{})
+	w.ProposeUpdate(w.Clients[3], nil, member.SendOptions{})
+	w.Propose(w.Clients[1], mls.RemoveProposal(victim), member.SendOptions{})
+	w.Propose(w.Clients[2], mls.RemoveProposal(victim), member.SendOptions{})
+	w.Propose(w.Clients[2], mls.RemoveProposal(w.Clients[0].Group.OwnLeaf()), member.SendOptions{})
+	e := w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient())
+	v := e.Commit
+	if len(v.Removed) != 1 || v.Removed[0] != victim || len(v.Updated) != 1 || len(v.Added) != 1 || len(v.Unused) != 4 {
+		t.Errorf("%d removed, %d updated, %d added, %d unused", len(v.Removed), len(v.Updated), len(v.Added), len(v.Unused))
+	}
+	for _, c := range w.Clients {
+		w.Commit(c, member.CommitOptions{})
+	}
+}
+
+// Numbers 37 and 69: PSKs, external and of past epochs.
+func TestPSKs(t *testing.T) {
+	suites(t, func(t *testing.T, s mls.CipherSuite) {
+		keys := map[string]string{"a": "key a", "b": "key b"}
+		lookup := func(id []byte) []byte {
+			if k, ok := keys[string(id)]; ok {
+				return []byte(k)
+			}
+			return nil
+		}
+		w := mlstest.NewWorld(t, s, 1)
+		w.Options.PSK = lookup
+		w.Found()
+		w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient(), w.NewClient())
+		psk := func(id string) *mls.ProposalBody {
+			p, err := member.ExternalPSKProposal(s, []byte(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		w.Commit(w.Clients[0], member.CommitOptions{ByValue: []*mls.ProposalBody{psk("a"), psk("b")}}, w.NewClient())
+		w.Commit(w.Clients[1], member.CommitOptions{NoPath: true, ByValue: []*mls.ProposalBody{psk("b")}})
+		w.JoinExternal(w.NewClient(), member.ExternalOptions{PSKs: []*mls.ProposalBody{psk("a")}})
+		w.Propose(w.Clients[2], psk("a"), member.SendOptions{})
+		w.Commit(w.Clients[3], member.CommitOptions{})
+		w.Say(w.Clients[0], member.SendOptions{})
+		// Unknown to the committer, and to those who receive it.
+		_, err := w.Clients[0].Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{psk("c")}})
+		mlstest.CheckRule(t, "unknown", err, wire.RulePSKUnknown)
+		l := w.Clients[0].Lawless()
+		w.Clients = w.Clients[1:]
+		list := []wire.ProposalOrRef{mlstest.ByValue(psk("c"))}
+		w.Refused(l.Commit(mlstest.Forgery{List: list, NoPath: true}), wire.RulePSKUnknown, false)
+		list = []wire.ProposalOrRef{mlstest.ByValue(psk("a"))}
+		wrong := func(wire.PreSharedKeyID) []byte { return []byte("key b") }
+		w.Refused(l.Commit(mlstest.Forgery{List: list, NoPath: true, PSKs: wrong}), wire.RuleConfirmationTag, false)
+	})
+}
+
+// A resumption PSK works for those who were there, and is refused by others.
+func TestResumptionPSK(t *testing.T) {
+	w := world(t, 3)
+	past, err := member.ResumptionPSKProposal(1, w.Hub.GroupID(), w.Hub.Epoch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Commit(w.Clients[1], member.CommitOptions{})
+	w.Commit(w.Clients[0], member.CommitOptions{ByValue: []*mls.ProposalBody{past}})
+	w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient())
+	staged, err := w.Clients[0].Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{past}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Clients[3].Process(staged.Commit())
+	mlstest.CheckRule(t, "newcomer", err, wire.RulePSKUnknown)
+	if _, err := w.Clients[1].Process(staged.Commit()); err != nil {
+		t.Errorf("member since then: %v", err)
+	}
+	// Unknown to the committer itself.
+	future, err := member.ResumptionPSKProposal(1, w.Hub.GroupID(), w.Hub.Epoch()+7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Clients[2].Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{future}})
+	mlstest.CheckRule(t, "future epoch", err, wire.RulePSKUnknown)
+}
+
+// Number 69: zeros stand for a commit or PSK secret that is absent, only then.
+func TestKeyScheduleInputs(t *testing.T) {
+	w := mlstest.NewWorld(t, 1, 1)
+	w.Options.PSK = func([]byte) []byte { return []byte("key") }
+	w.Found()
+	w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient(), w.NewClient())
+	l := w.Clients[0].Lawless()
+	w.Clients = w.Clients[1:]
+	psk, err := member.ExternalPSKProposal(1, []byte("id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := []wire.ProposalOrRef{mlstest.ByValue(psk)}
+	zero := func(suite.Secret) suite.Secret { return l.S.ZeroSecret() }
+	key := func(wire.PreSharedKeyID) []byte { return []byte("key") }
+	w.Refused(l.Commit(mlstest.Forgery{List: list, NoPath: true, PSK: zero}), wire.RuleConfirmationTag, false)
+	w.Refused(l.Commit(mlstest.Forgery{Init: zero}), wire.RuleConfirmationTag, false)
+	w.Refused(l.Commit(mlstest.Forgery{NewContext: func(c *wire.GroupContext) { c.Epoch-- }}), wire.RuleConfirmationTag, false)
+	for _, c := range w.Clients {
+		if _, err := c.Process(l.Commit(mlstest.Forgery{List: list, NoPath: true, PSKs: key})); err != nil {
+			t.Errorf("as it should be: %v", err)
+		}
+	}
+}
+
+// Number 22: what callers pass and get can be changed without effect.
+func TestNoAliasing(t *testing.T) {
+	w := pseudonymousWorld(t, 1, 3)
+	c := w.Clients[0]
+	aad, data := []byte("aad"), []byte("data")
+	scribble := func(b []byte) {
+		for i := range b {
+			b[i] ^= 0xff
+		}
+	}
+	public, private := mlstest.State(t, c.Group)
+	context := c.Group.Public().Context().Raw()
+	scribble(context)
+	scribble(c.Group.Public().TreeBytes())
+	scribble(c.Group.EpochAuthenticator())
+	if s, ok := c.Group.Resumption(c.Group.Epoch()); ok {
+		scribble(s)
+	}
+	if info, err := c.Group.GroupInfo(member.GroupInfoOptions{}); err == nil {
+		scribble(info)
+	}
+	for _, leaf := range c.Group.Public().Members() {
+		scribble(leaf.Raw())
+		scribble(leaf.SignatureKey)
+		scribble(leaf.EncryptionKey)
+	}
+	public2, private2 := mlstest.State(t, c.Group)
+	if !bytes.Equal(public, public2) || !bytes.Equal(private, private2) {
+		t.Fatal("what the state returned is part of it")
+	}
+	kp := pseudonymous(w.NewClient())
+	raw := kp.KeyPackage()
+	o := member.CommitOptions{AAD: aad, ByValue: []*mls.ProposalBody{mls.AddProposal(raw)}}
+	w.NoReload = true
+	staged, err := c.Stage(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scribble(aad)
+	scribble(raw.Raw())
+	scribble(staged.Commit())
+	scribble(staged.Welcome())
+	msg, err := c.Send(data, member.SendOptions{AAD: aad})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := bytes.Clone(msg)
+	e, err := w.Clients[1].Process(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scribble(read)
+	scribble(aad)
+	scribble(data)
+	if string(e.Data) != "data" {
+		t.Error("event aliases the message")
+	}
+	commit := staged.Commit()
+	received := bytes.Clone(commit)
+	for _, other := range w.Clients[1:] {
+		if _, err := other.Process(received); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scribble(received)
+	if _, err := c.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	welcome := staged.Welcome()
+	scribble(raw.Raw())
+	tree := c.Group.Public().TreeBytes()
+	g, _, err := member.Join(welcome, kp.Find, member.JoinOptions{Options: w.Options, Tree: tree})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scribble(welcome)
+	scribble(tree)
+	kp.Group = g
+	w.Clients = append(w.Clients, kp)
+	if w.Hub, _, err = w.Hub.Process(commit, mlstest.Now); err != nil {
+		t.Fatal(err)
+	}
+	w.Check()
+	w.NoReload = false
+	w.Say(kp, member.SendOptions{})
+	w.Commit(kp, member.CommitOptions{})
+}
+
+// A signer outside of the process that fails, or lies, breaks nothing.
+func TestBadSigner(t *testing.T) {
+	w := world(t, 2)
+	c := w.Clients[0]
+	for name, s := range map[string]mls.Signer{
+		"fails": badSigner{c.ID.Signer, nil, errors.New("no hand")},
+		"lies":  badSigner{c.ID.Signer, make([]byte, 64), nil},
+	} {
+		if _, err := c.Stage(member.CommitOptions{Leaf: &member.LeafOptions{Signer: s}}); err == nil {
+			t.Errorf("signer that %s: commit staged", name)
+		}
+		if err := c.Step(func(g *member.Group) (*member.Group, error) {
+			n, _, err := g.ProposeUpdate(&member.LeafOptions{Signer: s}, member.SendOptions{})
+			return n, err
+		}); err == nil {
+			t.Errorf("signer that %s: Update proposed", name)
+		}
+	}
+	w.Commit(c, member.CommitOptions{})
+}
+
+type badSigner struct {
+	mls.Signer
+	sig []byte
+	err error
+}
+
+func (b badSigner) Sign([]byte) ([]byte, error) { return b.sig, b.err }
+
+// Number 63 of the hub, seen by members: external senders.
+func TestExternalSenderRemoves(t *testing.T) {
+	w := mlstest.NewWorld(t, 1, 1)
+	hub, err := member.GenerateSigner(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender := mls.ExternalSender{SignatureKey: hub.Public(), Credential: mls.BasicCredential([]byte("hub"))}
+	w.Found(wire.ExternalSendersExtension(sender))
+	w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient(), w.NewClient())
+	gone := w.Clients[2]
+	msg, err := mls.NewExternalProposal(w.Hub, 0, mls.RemoveProposal(gone.Group.OwnLeaf()), []byte("aad"), hub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range w.Clients {
+		if e, err := c.Process(msg); err != nil || e.Sender.Type != mls.SenderExternal || string(e.AAD) != "aad" {
+			t.Fatalf("proposal of the hub: %v", err)
+		}
+	}
+	if w.Hub, _, err = w.Hub.Process(msg, mlstest.Now); err != nil {
+		t.Fatal(err)
+	}
+	w.Commit(w.Clients[1], member.CommitOptions{})
+	if gone.Group.Status() != member.Removed {
+		t.Error("not removed")
+	}
+}
+
+// What everybody must refuse is refused by members as by the hub, for the same
+// reason: the public rules are one piece of code.
+func TestMembersAgreeWithHub(t *testing.T) {
+	w := world(t, 4)
+	all := w.Clients
+	l := all[0].Lawless()
+	w.Clients = all[1:]
+	kp := w.NewClient().KeyPackage()
+	add := mlstest.ByValue(mls.AddProposal(kp))
+	remove := mlstest.ByValue(mls.RemoveProposal(2))
+	blank := mlstest.ByValue(mls.RemoveProposal(9))
+	gce := mlstest.ByValue(mls.ExtensionsProposal(nil))
+	twin := mlstest.ByValue(mls.AddProposal(w.Clients[0].KeyPackage()))
+	psk := (&wire.Proposal{Type: wire.ProposalPSK, PSK: &wire.PreSharedKeyID{Type: wire.PSKExternal, ID: []byte("x"), Nonce: make([]byte, 31)}}).Seal()
+	init := (&wire.Proposal{Type: wire.ProposalExternalInit, ExternalInit: make([]byte, 32)}).Seal()
+	list := func(ps ...wire.ProposalOrRef) []wire.ProposalOrRef { return ps }
+	foreign, err := member.GenerateSigner(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := l.Tree.Key(tree.Leaf(wire.LeafIndex(1)))
+	for name, c := range map[string]struct {
+		o    mlstest.Forgery
+		rule mls.Rule
+	}{
+		"blank leaf removed":  {mlstest.Forgery{List: list(blank)}, wire.RuleRemoveBlank},
+		"same leaf twice":     {mlstest.Forgery{List: list(remove, remove)}, wire.RuleSameLeafTwice},
+		"same client twice":   {mlstest.Forgery{List: list(add, add)}, wire.RuleSameClient},
+		"present client":      {mlstest.Forgery{List: list(twin)}, wire.RuleSameClient},
+		"two GCE":             {mlstest.Forgery{List: list(gce, gce)}, wire.RuleTwoExtensions},
+		"ExternalInit":        {mlstest.Forgery{List: list(mlstest.ByValue(init))}, wire.RuleExternalInit},
+		"PSK nonce":           {mlstest.Forgery{List: list(mlstest.ByValue(psk))}, wire.RulePSKNonce},
+		"unknown reference":   {mlstest.Forgery{List: list(wire.ProposalOrRef{Reference: make([]byte, 32)})}, wire.RuleReferenceUnknown},
+		"no path, empty":      {mlstest.Forgery{NoPath: true}, wire.RulePathRequired},
+		"no path, GCE":        {mlstest.Forgery{NoPath: true, List: list(gce)}, wire.RulePathRequired},
+		"signature":           {mlstest.Forgery{Signature: flip}, wire.RuleSignature},
+		"foreign signature":   {mlstest.Forgery{Signer: foreign}, wire.RuleSignature},
+		"leaf signature":      {mlstest.Forgery{LeafSigner: foreign}, wire.RuleLeafSignature},
+		"leaf source":         {mlstest.Forgery{Leaf: func(n *wire.LeafNode) { n.Source = wire.SourceUpdate }}, wire.RuleLeafSource},
+		"leaf key reused":     {mlstest.Forgery{Leaf: func(n *wire.LeafNode) { n.EncryptionKey = l.Tree.Key(0) }}, wire.RuleLeafKeyReused},
+		"leaf credential":     {mlstest.Forgery{Leaf: func(n *wire.LeafNode) { n.Credential = mls.BasicCredential([]byte("x")) }}, wire.RuleSuccessor},
+		"leaf extension":      {mlstest.Forgery{Leaf: func(n *wire.LeafNode) { n.Extensions = []wire.Extension{{Type: 0xf0a4}} }}, wire.RuleLeafExtensions},
+		"parent hash":         {mlstest.Forgery{Leaf: func(n *wire.LeafNode) { n.ParentHash = flip(n.ParentHash) }}, wire.RulePathParentHash},
+		"known key in path":   {mlstest.Forgery{Keys: func(p [][]byte) { p[0] = known }}, wire.RulePathKey},
+		"same key twice":      {mlstest.Forgery{Keys: func(p [][]byte) { p[1] = p[0] }}, wire.RulePathKey},
+		"small order key":     {mlstest.Forgery{Keys: func(p [][]byte) { p[0] = make([]byte, 32) }}, wire.RulePathKey},
+		"node missing":        {mlstest.Forgery{Path: func(p *wire.UpdatePath) { p.Nodes = p.Nodes[:1] }}, wire.RulePathShape},
+		"node too many":       {mlstest.Forgery{Path: func(p *wire.UpdatePath) { p.Nodes = append(p.Nodes, p.Nodes[0]) }}, wire.RulePathShape},
+		"ciphertext missing":  {mlstest.Forgery{Path: func(p *wire.UpdatePath) { p.Nodes[1].Secrets = p.Nodes[1].Secrets[1:] }}, wire.RulePathShape},
+		"for an added leaf":   {mlstest.Forgery{List: list(add), Resolution: []wire.LeafIndex{4}}, wire.RulePathShape},
+		"blank sender":        {mlstest.Forgery{Sender: &wire.Sender{Type: wire.SenderMember, Index: 5}}, wire.RuleSender},
+		"other sender":        {mlstest.Forgery{Sender: &wire.Sender{Type: wire.SenderMember, Index: 1}}, wire.RuleSignature},
+		"other epoch":         {mlstest.Forgery{Content: func(c *wire.FramedContent) { c.Epoch++ }}, wire.RuleEpoch},
+		"other group":         {mlstest.Forgery{Content: func(c *wire.FramedContent) { c.GroupID = []byte("x") }}, wire.RuleGroupID},
+		"unsupported for all": {mlstest.Forgery{List: list(mlstest.ByValue(mls.ExtensionsProposal([]mls.Extension{{Type: 0xf0a4}})))}, wire.RuleExtensionsSupport},
+	} {
+		t.Log(name)
+		if c.rule == wire.RulePathShape && name == "for an added leaf" && l.Tree.Width() != 4 {
+			t.Fatal("the tree is not what the case needs")
+		}
+		w.Refused(l.Commit(c.o), c.rule, true)
+	}
+	w.Clients = all
+	w.Commit(w.Clients[0], member.CommitOptions{})
+}
