@@ -39,15 +39,21 @@ func (s *State) Plan(sender wire.Sender, list []wire.ProposalOrRef, now time.Tim
 	if s.closed {
 		return nil, wire.Refuse(wire.RuleClosed)
 	}
-	p, err := s.plan(sender, list, now)
+	p, err := s.plan(sender, list)
 	if err != nil {
 		return nil, err
 	}
-	return p, p.apply()
+	if err := p.apply(); err != nil {
+		return nil, err
+	}
+	if err := p.checkPackages(now); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // plan resolves and checks a list of proposals.
-func (s *State) plan(sender wire.Sender, list []wire.ProposalOrRef, now time.Time) (*Plan, error) {
+func (s *State) plan(sender wire.Sender, list []wire.ProposalOrRef) (*Plan, error) {
 	p := &Plan{Old: s, External: sender.Type == wire.SenderNewMemberCommit, Committer: wire.LeafIndex(sender.Index)}
 	var err error
 	if p.Proposals, p.Unused, err = s.resolve(list, sender); err != nil {
@@ -56,7 +62,7 @@ func (s *State) plan(sender wire.Sender, list []wire.ProposalOrRef, now time.Tim
 	if p.External {
 		err = s.checkExternalList(p.Proposals)
 	} else {
-		err = s.checkList(p.Proposals, p.Committer, now)
+		err = s.checkList(p.Proposals, p.Committer)
 	}
 	if err != nil {
 		return nil, err
@@ -109,6 +115,20 @@ func (p *Plan) apply() error {
 	if p.External {
 		// RFC 9420 §12.4.3.2: the joiner takes the leftmost blank leaf.
 		if p.Tree, p.Committer, err = p.Tree.Reserve(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPackages checks the key packages that came by value (RFC 9420 §12.1.1).
+// now bounds their lifetimes unless it is zero.
+func (p *Plan) checkPackages(now time.Time) error {
+	for _, q := range p.Proposals {
+		if q.Type != wire.ProposalAdd || q.Ref != nil {
+			continue
+		}
+		if err := p.Old.checkProposal(q, now); err != nil {
 			return err
 		}
 	}

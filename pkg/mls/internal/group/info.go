@@ -44,7 +44,10 @@ func Found(leaf *wire.LeafNode, groupID []byte, es []wire.Extension, id wire.Cip
 	if err := credential(s.rules, leaf, PlaceOwn); err != nil {
 		return nil, err
 	}
-	return s, s.checkFits(s.tree, leaf)
+	if err := s.checkFits(s.tree, []wire.LeafIndex{0}); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Tagged returns a founded state with its confirmation tag.

@@ -126,21 +126,32 @@ func supports(c *wire.Capabilities, es []wire.Extension, required *wire.Required
 	return required == nil || c.Satisfies(required)
 }
 
-// checkFits checks that a leaf which the tree holds fits the group: the
-// group's parameters, the other members' credential types, and unique keys
-// (RFC 9420 §7.3).
-func (s *State) checkFits(t *tree.Tree, leaf *wire.LeafNode) error {
-	if !supports(&leaf.Capabilities, s.context.Extensions, s.required) {
-		return wire.Refuse(wire.RuleLeafCapabilities)
-	}
-	if !t.CredentialsMutual(leaf) {
-		return wire.Refuse(wire.RuleCredentialTypes)
-	}
-	if t.EncryptionKeys(leaf.EncryptionKey) != 1 {
-		return wire.Refuse(wire.RuleDuplicateEncryption)
-	}
-	if t.SignatureKeys(leaf.SignatureKey) != 1 {
-		return wire.Refuse(wire.RuleDuplicateSignatureKey)
+// checkFits checks that leaves which the tree holds fit the group: the group's
+// parameters, the other members' credential types, and unique keys (RFC 9420
+// §7.3).
+func (s *State) checkFits(t *tree.Tree, leaves []wire.LeafIndex) error {
+	types := make(map[wire.CredentialType]bool)
+	for _, i := range leaves {
+		leaf := t.Leaf(i)
+		if !supports(&leaf.Capabilities, s.context.Extensions, s.required) {
+			return wire.Refuse(wire.RuleLeafCapabilities)
+		}
+		if !t.SupportsCredentials(leaf) {
+			return wire.Refuse(wire.RuleCredentialTypes)
+		}
+		// Asked once per type: a commit can bring many leaves.
+		if c := leaf.Credential.Type; !types[c] {
+			types[c] = true
+			if !t.EveryCapabilities(func(caps *wire.Capabilities) bool { return caps.SupportsCredential(c) }) {
+				return wire.Refuse(wire.RuleCredentialTypes)
+			}
+		}
+		if t.EncryptionKeys(leaf.EncryptionKey) != 1 {
+			return wire.Refuse(wire.RuleDuplicateEncryption)
+		}
+		if t.SignatureKeys(leaf.SignatureKey) != 1 {
+			return wire.Refuse(wire.RuleDuplicateSignatureKey)
+		}
 	}
 	return nil
 }

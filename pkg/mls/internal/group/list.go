@@ -7,9 +7,10 @@ import (
 )
 
 // checkList checks the proposals of a member's commit (RFC 9420 §12.2), as far
-// as they can be checked before they are applied. now bounds the lifetimes of
-// Adds by value; stored ones were checked when they came.
-func (s *State) checkList(list []*Proposal, committer wire.LeafIndex, now time.Time) error {
+// as they can be checked before they are applied. Stored ones were checked by
+// themselves when they came; key packages by value are checked after the
+// application was asked, which may have a more telling reason to refuse them.
+func (s *State) checkList(list []*Proposal, committer wire.LeafIndex) error {
 	touched := make(map[wire.LeafIndex]bool) // by Update or Remove
 	touch := func(i wire.LeafIndex) error {
 		if touched[i] {
@@ -51,10 +52,10 @@ func (s *State) checkList(list []*Proposal, committer wire.LeafIndex, now time.T
 		return err
 	}
 	for _, p := range list {
-		if p.Ref != nil {
-			continue // checked by AddProposal
+		if p.Ref != nil || p.Type == wire.ProposalAdd {
+			continue
 		}
-		if err := s.checkProposal(p, now); err != nil {
+		if err := s.checkProposal(p, time.Time{}); err != nil {
 			return err
 		}
 	}
@@ -135,21 +136,26 @@ func (s *State) checkClients(list []*Proposal) error {
 				return wire.Refuse(wire.RuleSameClient)
 			}
 		}
-		if s.present(a, removed) {
-			return wire.Refuse(wire.RuleSameClient)
+	}
+	return s.checkAbsent(adds, removed)
+}
+
+// checkAbsent checks that no new leaf's client has a leaf that stays.
+func (s *State) checkAbsent(fresh []*wire.LeafNode, removed map[wire.LeafIndex]bool) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	for i, leaf := range s.tree.Leaves() {
+		if removed[i] {
+			continue
+		}
+		for _, f := range fresh {
+			if s.rules.SameClient(leaf, f) {
+				return wire.Refuse(wire.RuleSameClient)
+			}
 		}
 	}
 	return nil
-}
-
-// present reports whether a leaf's client has a leaf that stays.
-func (s *State) present(a *wire.LeafNode, removed map[wire.LeafIndex]bool) bool {
-	for i, leaf := range s.tree.Leaves() {
-		if !removed[i] && s.rules.SameClient(leaf, a) {
-			return true
-		}
-	}
-	return false
 }
 
 // checkExternalList checks the proposals of an external commit (RFC 9420

@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
 )
@@ -65,10 +66,7 @@ func (p *Provisional) checkPathLeaf() error {
 	} else if err := credential(s.rules, leaf, PlaceCommit); err != nil {
 		return err
 	}
-	if s.present(leaf, removed) {
-		return wire.Refuse(wire.RuleSameClient)
-	}
-	return nil
+	return s.checkAbsent([]*wire.LeafNode{leaf}, removed)
 }
 
 // pathKeys returns the public keys of the path's nodes, each valid, new to the
@@ -101,15 +99,9 @@ func (p *Provisional) checkLeaves() error {
 	}) {
 		return wire.Refuse(wire.RuleExtensionsSupport)
 	}
-	for _, list := range [][]wire.LeafIndex{p.Updated, p.Added} {
-		for _, i := range list {
-			if err := next.checkFits(p.NewTree, p.NewTree.Leaf(i)); err != nil {
-				return err
-			}
-		}
+	fresh := slices.Concat(p.Updated, p.Added)
+	if p.Path != nil {
+		fresh = append(fresh, p.Committer)
 	}
-	if p.Path == nil {
-		return nil
-	}
-	return next.checkFits(p.NewTree, p.NewTree.Leaf(p.Committer))
+	return next.checkFits(p.NewTree, fresh)
 }

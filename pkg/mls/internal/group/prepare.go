@@ -48,7 +48,7 @@ func (s *State) Prepare(a *wire.AuthenticatedContent, now time.Time) (*Provision
 	if err := s.ask(v, PhaseSigned); err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(c.Sender, c.Commit.Proposals, now)
+	plan, err := s.plan(c.Sender, c.Commit.Proposals)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +68,9 @@ func (s *State) Prepare(a *wire.AuthenticatedContent, now time.Time) (*Provision
 	if err := s.ask(v, PhaseApplied); err != nil {
 		return nil, err
 	}
+	if err := plan.checkPackages(now); err != nil {
+		return nil, err
+	}
 	if err := p.mergePath(); err != nil {
 		return nil, err
 	}
@@ -79,7 +82,10 @@ func (s *State) Prepare(a *wire.AuthenticatedContent, now time.Time) (*Provision
 	p.NewContext = plan.context(p.NewTree, transcript)
 	p.next = p.next.with(p.NewTree, p.NewContext)
 	v.New = p.next.Public()
-	return p, s.ask(v, PhaseComplete)
+	if err := s.ask(v, PhaseComplete); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // ask asks the application about a commit. It gets a copy of the view, so that

@@ -137,12 +137,9 @@ func (t *Tree) addParent(p *wire.ParentNode, delta int) {
 
 func credentialKey(c wire.CredentialType) []byte { return []byte{byte(c >> 8), byte(c)} }
 
-// CredentialsMutual reports whether every member supports the leaf's
-// credential type and the leaf supports every type in use (RFC 9420 §7.3).
-func (t *Tree) CredentialsMutual(leaf *wire.LeafNode) bool {
-	if !t.EveryCapabilities(func(c *wire.Capabilities) bool { return c.SupportsCredential(leaf.Credential.Type) }) {
-		return false
-	}
+// SupportsCredentials reports whether a leaf of the tree supports every
+// credential type in use (RFC 9420 §7.3).
+func (t *Tree) SupportsCredentials(leaf *wire.LeafNode) bool {
 	// As many uses of the types it supports as there are members.
 	n := 0
 	seen := make(map[wire.CredentialType]bool, len(leaf.Capabilities.Credentials))

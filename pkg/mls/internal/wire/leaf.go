@@ -116,9 +116,10 @@ func (n *LeafNode) Clone() *LeafNode {
 	}
 	c, err := ParseLeafNode(n.raw, unlimited)
 	if err != nil {
-		// Only bytes that parsed, or that Seal encoded, get here; those that
-		// Seal encoded from invalid fields have no copy.
-		return nil
+		// Only a leaf that Seal encoded from fields no parser accepts, which is
+		// nobody's but the caller's own.
+		d := *n
+		return &d
 	}
 	return c
 }
