@@ -13,6 +13,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/leafcheck"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -101,7 +102,7 @@ func (h *Hub) transition(j *judge, groupInfo []byte) (*transition, error) {
 	if err != nil {
 		return nil, j.code(err)
 	}
-	return &transition{judge: j, tree: next.WithRules(rules{}), raw: groupInfo}, nil
+	return &transition{judge: j, tree: next.WithRules(leafcheck.Rules{}), raw: groupInfo}, nil
 }
 
 // checkGroupInfo is step 15: the GroupInfo describes exactly the new epoch, is

@@ -6,51 +6,15 @@ import (
 	"slices"
 	"time"
 
-	"github.com/mmrelay/mmrelay/internal/leafcheck"
 	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/leafcheck"
 )
 
-// rules are what the hub knows about any group: how to read a pseudonymous
-// credential and which leaves are one client. The judgement of a commit is a
-// judge's.
-type rules struct{ mls.OpenRules }
-
-// Credential accepts what parses as a PseudonymousCredential, and the x509
-// credential of an external sender, which CreateRoom compares with the hub's.
-func (rules) Credential(c mls.Credential, _ []byte, at mls.Place) error {
-	if at == mls.PlaceNewExternalSender || at == mls.PlaceChangedExternalSender {
-		return nil
-	}
-	_, err := pseudonym.ParseCredential(uint16(c.Type), c.Body)
-	return err
-}
-
-// Successor accepts an unchanged credential, or another one of the same user
-// with a new key and a new client pseudonym (SPEC.md ). That an
-// Update may not change it is the judge's to see.
-func (rules) Successor(old, next *mls.LeafNode) error {
-	if old.Credential.Equal(next.Credential) && bytes.Equal(old.SignatureKey, next.SignatureKey) {
-		return nil
-	}
-	a, err := pseudonym.ParseCredential(uint16(old.Credential.Type), old.Credential.Body)
-	if err != nil {
-		return err
-	}
-	b, err := pseudonym.ParseCredential(uint16(next.Credential.Type), next.Credential.Body)
-	if err != nil {
-		return err
-	}
-	if a.User != b.User || a.Client == b.Client || bytes.Equal(old.SignatureKey, next.SignatureKey) {
-		return mmrerr.ParticipantMismatch
-	}
-	return nil
-}
-
 func (h *Hub) mlsOptions() *mls.Options {
-	return &mls.Options{Rules: rules{}, Limits: mls.Limits{
+	return &mls.Options{Rules: leafcheck.Rules{}, Limits: mls.Limits{
 		Leaves: 10_000, Proposals: 256, AAD: 65_536,
 	}}
 }
@@ -58,7 +22,7 @@ func (h *Hub) mlsOptions() *mls.Options {
 // judge decides about one commit, in the order of SPEC.md R-121: mls calls it
 // between its own checks. It builds the roster of the new epoch on the way.
 type judge struct {
-	rules
+	leafcheck.Rules
 	h        *Hub
 	r        *room
 	now      time.Time

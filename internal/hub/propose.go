@@ -8,6 +8,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/leafcheck"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -49,7 +50,7 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 	if err := ch.setRoster(next); err != nil {
 		return nil, err
 	}
-	if err := ch.setTree(tree.WithRules(rules{})); err != nil {
+	if err := ch.setTree(tree.WithRules(leafcheck.Rules{})); err != nil {
 		return nil, err
 	}
 	if r.head.snapshot {

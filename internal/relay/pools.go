@@ -11,11 +11,11 @@ import (
 	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
 	"github.com/mmrelay/mmrelay/internal/gateway"
 	"github.com/mmrelay/mmrelay/internal/kv"
-	"github.com/mmrelay/mmrelay/internal/leafcheck"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/leafcheck"
 )
 
 // Bounds of pools (SPEC.md §19, R-43, R-48).
