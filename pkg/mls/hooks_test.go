@@ -265,3 +265,26 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	}
 }
+
+// TestProvisionalContext: path secrets are encrypted under the new epoch,
+// extensions and tree, and the old transcript (RFC 9420 §12.4.1).
+func TestProvisionalContext(t *testing.T) {
+	w := newWorld(t, 1, 4)
+	es := []mls.Extension{{Type: groupExtension, Data: []byte("new")}}
+	m, err := mls.ParseMessage(w.commit(1, commitOptions{list: values(mls.ExtensionsProposal(es))}), nil)
+	w.check(err)
+	st := w.state()
+	p, err := st.Prepare(m.Public.Authenticated(), timeZero)
+	w.check(err)
+	c := p.PathContext
+	data, _ := c.Extension(groupExtension)
+	if c.Epoch != w.g.Epoch()+1 || string(data) != "new" || !bytes.Equal(c.TreeHash, p.NewTree.Hash()) {
+		t.Error("not the new epoch, extensions and tree")
+	}
+	if !bytes.Equal(c.ConfirmedTranscriptHash, w.g.Context().ConfirmedTranscriptHash) {
+		t.Error("not the old transcript")
+	}
+	if bytes.Equal(p.NewContext.ConfirmedTranscriptHash, c.ConfirmedTranscriptHash) || !bytes.Equal(p.NewContext.TreeHash, c.TreeHash) {
+		t.Error("the new context is not as it should be")
+	}
+}
