@@ -158,3 +158,95 @@ func TestTranscript(t *testing.T) {
 		t.Error("the confirmation tag is in its own transcript hash")
 	}
 }
+
+// TestEveryByteCounts: a proposal message with any byte changed, cut or
+// appended is refused, or is not the same message for anybody; its tag is the
+// members' to check.
+func TestEveryByteCounts(t *testing.T) {
+	for _, id := range []mls.CipherSuite{1, 2} {
+		w := newWorld(t, id, 3)
+		msg := w.propose(1, mls.AddProposal(w.keyPackage(nil)))
+		signed := len(msg) - 1 - w.s.HashSize() // the membership tag is not signed
+		for i := range msg[:signed] {
+			for _, bit := range []byte{1, 0x80} {
+				bad := bytes.Clone(msg)
+				bad[i] ^= bit
+				if next, e, err := w.g.Process(bad, timeZero); err == nil || next != nil || e != nil {
+					t.Fatalf("suite %d: byte %d does not count", id, i)
+				}
+			}
+		}
+		for n := range msg {
+			w.refuse(mls.RuleMalformed, msg[:n])
+		}
+		w.refuse(mls.RuleMalformed, append(bytes.Clone(msg), 0))
+		w.accept(msg)
+	}
+}
+
+// TestNoSecondParse: what was read one way is not read again another way. An
+// external sender's message with a membership tag, a member's without, a
+// content type that does not fit its body, a bare structure in place of a
+// message.
+func TestNoSecondParse(t *testing.T) {
+	w := newWorld(t, 1, 3)
+	kp := w.keyPackage(nil)
+	for what, b := range map[string][]byte{
+		"bare key package": kp.Raw(),
+		"bare GroupInfo":   w.groupInfo(w.state(), 0, nil).Raw(),
+		"message twice":    append(kp.Message(), kp.Message()...),
+		"wrong format":     append([]byte{0, 1, 0, 4}, kp.Raw()...),
+		"wrong version":    append([]byte{0, 2, 0, 5}, kp.Raw()...),
+	} {
+		if m, err := mls.ParseMessage(b, nil); err == nil || m != nil {
+			t.Errorf("%s was read", what)
+		}
+	}
+	msg := w.propose(1, mls.RemoveProposal(2))
+	at := bytes.Index(msg, []byte{0, 3, 0, 0, 0, 2}) - 1 // the content type before the proposal
+	for _, typ := range []byte{0, 1, 3, 4, 255} {
+		bad := bytes.Clone(msg)
+		if bad[at] != 2 {
+			t.Fatal("not the content type")
+		}
+		bad[at] = typ
+		if _, err := mls.ParseMessage(bad, nil); err == nil {
+			t.Errorf("a proposal was read as content type %d", typ)
+		}
+	}
+	for _, sender := range []wire.SenderType{mls.SenderNewMemberProposal, mls.SenderExternal} {
+		f := &wire.FramedContent{Sender: wire.Sender{Type: sender}, ContentType: mls.ContentProposal, Proposal: mls.AddProposal(kp)}
+		tagged := append(w.message(f, kp.Leaf.SignatureKey), bytes.Repeat([]byte{32}, 33)...)
+		w.refuse(mls.RuleMalformed, tagged)
+	}
+}
+
+// TestGrease: values that nobody knows are ignored where RFC 9420 §13.5 lets
+// them be, and refused where it does not.
+func TestGrease(t *testing.T) {
+	w := newWorld(t, 1, 2)
+	const grease = 0x5a5a
+	p := w.keyPackage(func(p *mls.KeyPackage) {
+		c := &p.Leaf.Capabilities
+		c.Suites = append([]mls.CipherSuite{grease}, c.Suites...)
+		c.Extensions = append([]mls.ExtensionType{grease}, c.Extensions...)
+		c.Proposals = append([]mls.ProposalType{grease}, c.Proposals...)
+		c.Credentials = append([]mls.CredentialType{grease}, c.Credentials...)
+		p.Leaf.Extensions = []mls.Extension{{Type: grease, Data: []byte("x")}}
+		p.Extensions = []mls.Extension{{Type: grease, Data: []byte("y")}}
+	})
+	i := w.accept(w.commit(0, commitOptions{list: values(mls.AddProposal(p))})).Commit.Added[0]
+	w.accept(w.commit(i, commitOptions{}))
+	info := w.groupInfo(w.state(), 0, func(g *mls.GroupInfo) { g.Extensions = append(g.Extensions, mls.Extension{Type: grease}) })
+	g, err := mls.NewPublicGroup(info.Message(), nil, w.opts)
+	w.check(err)
+	if data, ok := g.Leaf(i).Extension(grease); !ok || string(data) != "x" || g.Leaf(i).Capabilities.Suites[0] != grease {
+		t.Error("GREASE was not kept")
+	}
+	w.refuse(mls.RuleUnsupportedProposal, w.propose(0, mls.CustomProposal(grease, nil)))
+	w.refuse(mls.RuleExtensionsSupport, w.commit(0, commitOptions{list: values(mls.ExtensionsProposal([]mls.Extension{{Type: grease}}))}))
+	w.refuse(mls.RuleCredentialTypes, w.commit(0, commitOptions{external: true, leaf: func(l *mls.LeafNode) {
+		l.Credential = mls.CustomCredential(grease, nil)
+		l.Capabilities.Credentials = append([]mls.CredentialType{grease}, l.Capabilities.Credentials...)
+	}}))
+}
