@@ -20,15 +20,16 @@ type loader struct {
 }
 
 // head reads privateHead and makes sure that the two blobs belong together.
-func (l *loader) head(b []byte, g *Group) (Status, error) {
+func (l *loader) head(b []byte, g *Group) (status Status, resumptions int, err error) {
 	r := codec.NewReader(b)
-	status := Status(r.Uint8())
+	status = Status(r.Uint8())
 	g.counter = r.Uint64()
+	resumptions = int(r.Uint16())
 	tag := r.Vector(codec.MaxVector)
 	if r.Done() != nil || status < Active || status > Removed || !bytes.Equal(tag, l.state.ConfirmationTag()) {
-		return 0, errState
+		return 0, 0, errState
 	}
-	return status, nil
+	return status, resumptions, nil
 }
 
 func (l *loader) current(b []byte, g *Group) error {

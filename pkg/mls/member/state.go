@@ -26,7 +26,7 @@ const (
 	publicPending = 3 // the staged commit and its Welcome
 	publicLast    = publicPending
 
-	privateHead       = 1 // status, counter, own leaf, and the confirmation tag of publicState
+	privateHead       = 1 // status, counter, number of resumption secrets, confirmation tag of publicState
 	privateEpoch      = 2 // the epoch's secrets, keys, updates and secret tree
 	privatePast       = 3 // of each past epoch: sender data secret and secret tree
 	privateResumption = 4 // of each past epoch kept: number and secret
@@ -73,6 +73,7 @@ func (g *Group) AppendPrivate(b []byte) ([]byte, error) {
 	b = append(append(b, privateMagic...), stateVersion)
 	b = section(b, privateHead, func(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(append(b, byte(g.Status())), g.counter)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(g.resumption)))
 		return codec.AppendVector(b, g.public().ConfirmationTag())
 	})
 	if g.cur != nil {
@@ -156,7 +157,7 @@ func ParseGroup(public, private []byte, signer func(publicKey []byte) mls.Signer
 	}
 	l := &loader{state: state, signer: signer, opts: o}
 	g := newGroup(o, nil)
-	status, err := l.head(priv[privateHead], g)
+	status, resumptions, err := l.head(priv[privateHead], g)
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +169,7 @@ func ParseGroup(public, private []byte, signer func(publicKey []byte) mls.Signer
 		{status == Joining && pub[publicPending] == nil, false},
 		{status != Active && (pub[publicPast] != nil || priv[privateResumption] != nil), false},
 		{status == Removed && pub[publicPending] != nil, false},
+		{priv[privateResumption] != nil, resumptions > 0},
 	} {
 		if want.have != want.want {
 			return nil, errState
@@ -181,11 +183,16 @@ func ParseGroup(public, private []byte, signer func(publicKey []byte) mls.Signer
 		if err := l.history(pub[publicPast], priv[privatePast], priv[privateResumption], g); err != nil {
 			return nil, err
 		}
+		if len(g.resumption) != resumptions {
+			return nil, errState
+		}
 	case Removed:
 		g.last = state
 	}
 	if pub[publicPending] != nil {
-		return g, l.pending(pub[publicPending], priv[privatePending], g)
+		if err := l.pending(pub[publicPending], priv[privatePending], g); err != nil {
+			return nil, err
+		}
 	}
 	return g, nil
 }
