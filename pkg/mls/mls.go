@@ -8,22 +8,68 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
 )
 
-// The public state of a group and what its steps say; see the methods.
+// PublicGroup is the public state of a group in one epoch: an immutable value,
+// safe for use by many goroutines, whose methods return copies.
+//
+//	Process(msg, now) (*PublicGroup, *Event, error)  one proposal or commit
+//	WithGroupInfo(msg) (*PublicGroup, error)         a member's GroupInfo for this state
+//	GroupInfo() (msg, ok)                            the same, for external joiners
+//	TreeBytes() []byte                               the ratchet tree beside it
+//	Suite, GroupID, Epoch, Context, Extension, ConfirmationTag,
+//	InterimTranscriptHash, Closed                    what the state says
+//	Leaf(i), Members(), Len(), Width()               who is in it
+//	Proposals(), Without(drop)                       stored proposals, and policy
+//	Verify(i, label, content, signature) error       signatures by members
+//	WithRules(rules) *PublicGroup                    other rules for what follows
+//	AppendBinary(b) ([]byte, error)                  saved state; see ParsePublicGroup
+type PublicGroup = group.Public
+
+// Event says what a processed message was. Kind is its content.
 type (
-	PublicGroup = group.Public
-	Event       = group.Event
-	Kind        = group.Kind
-	Proposal    = group.Proposal
-	CommitView  = group.CommitView
-	Options     = group.Options
-	Rules       = group.Rules
-	OpenRules   = group.OpenRules
-	Place       = group.Place
-	Phase       = group.Phase
-	Limits      = wire.Limits
-	Refusal     = wire.Refusal
-	Rule        = wire.Rule
-	Class       = wire.Class
+	Event = group.Event
+	Kind  = group.Kind
+)
+
+// Proposal is a proposal with its author and, if it was stored, its reference.
+type Proposal = group.Proposal
+
+// CommitView is a commit as the application judges it: committer, proposals in
+// order, who is removed, updated and added, the states before and after.
+type CommitView = group.CommitView
+
+// Options are the Rules, which are required, and the Limits of a group.
+type Options = group.Options
+
+// Rules is what an application adds to RFC 9420. Methods must be pure and may
+// run concurrently.
+//
+//	Credential(c, signatureKey, at) error  §5.3.1, asked at every Place
+//	Successor(old, next) error             new leaf of a member: Update, path, resync
+//	SameClient(a, b) bool                  §12.2; at least equal signature keys
+//	Commit(v) error                        asked once in each Phase of a commit
+type Rules = group.Rules
+
+// OpenRules accepts everybody, and is to be embedded by rules that do not: a
+// member keeps its credential, a client is its signature key.
+type OpenRules = group.OpenRules
+
+// Place says where a credential appeared (RFC 9420 §5.3.1), Phase how far a
+// commit has been checked.
+type (
+	Place = group.Place
+	Phase = group.Phase
+)
+
+// Limits bounds what is parsed and what a group holds; zero fields are the
+// defaults.
+type Limits = wire.Limits
+
+// Refusal is the error for refused input: the Rule that it violates, its Class,
+// and, if the application refused, the application's error as Cause.
+type (
+	Refusal = wire.Refusal
+	Rule    = wire.Rule
+	Class   = wire.Class
 )
 
 // ErrNoRules is returned when Options lack Rules.

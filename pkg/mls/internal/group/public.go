@@ -43,8 +43,9 @@ func NewPublic(groupInfo, tree []byte, o *Options) (*Public, error) {
 //
 // The order of checks is: decoding, wire format and framing, group, epoch,
 // signature, Rules.Commit(PhaseSigned), proposal list, Rules.Commit
-// (PhaseProposals), application, Rules.Commit(PhaseApplied), path and leaves,
-// Rules.Commit(PhaseComplete). The first failure is the error, a *Refusal.
+// (PhaseProposals), application, Rules.Commit(PhaseApplied), key packages that
+// came by value, path, leaves against group and tree, Rules.Commit
+// (PhaseComplete). The first failure is the error, a *Refusal.
 func (g *Public) Process(msg []byte, now time.Time) (*Public, *Event, error) {
 	m, err := wire.ParseMessage(msg, g.s.limits)
 	if err != nil {
