@@ -498,3 +498,24 @@ func TestExporter(t *testing.T) {
 		}
 	})
 }
+
+// Peek tells the group without joining it.
+func TestPeek(t *testing.T) {
+	w := world(t, 2)
+	added, welcome := invite(t, w, member.CommitOptions{Welcome: member.WelcomeOptions{WithoutTree: true}})
+	context, err := member.Peek(welcome, added.Find, w.Options)
+	if err != nil || !bytes.Equal(context.Raw(), w.Clients[0].Group.Public().Context().Raw()) {
+		t.Errorf("context differs, err %v", err)
+	}
+	if _, _, err := join(w, added, welcome, w.Clients[0].Group.Public().TreeBytes()); err != nil {
+		t.Errorf("join after a Peek: %v", err)
+	}
+	_, err = member.Peek(welcome, w.NewClient().Find, w.Options)
+	mlstest.CheckRule(t, "stranger", err, wire.RuleWelcomeRecipient)
+	for i := range welcome {
+		// The entries of others are not looked at; this Welcome has none.
+		if c, err := member.Peek(flipAt(welcome, i), added.Find, w.Options); err == nil || c != nil {
+			t.Fatalf("Welcome with byte %d changed accepted", i)
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package member_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/mls/mlstest"
+)
+
+const (
+	customCredential = mls.CredentialType(0xf0a1)
+	leafExtension    = mls.ExtensionType(0xf0a4)
+	groupExtension   = mls.ExtensionType(0xf0a5)
+)
+
+// pseudonymous makes a client's identity like those of the project's profile:
+// custom credential, custom extensions, exact capabilities.
+func pseudonymous(c *mlstest.Client) *mlstest.Client {
+	c.ID.Credential = mls.CustomCredential(customCredential, []byte("pseudonym of "+c.Name))
+	c.ID.Capabilities.Credentials = []mls.CredentialType{customCredential, mls.CredentialBasic}
+	c.ID.Capabilities.Extensions = []mls.ExtensionType{leafExtension, groupExtension}
+	c.ID.Extensions = []mls.Extension{{Type: leafExtension, Data: []byte("address of " + c.Name)}}
+	return c
+}
+
+// pseudonymousWorld is a group of such clients.
+func pseudonymousWorld(t *testing.T, s mls.CipherSuite, n int) *mlstest.World {
+	t.Helper()
+	w := mlstest.NewWorld(t, s, 1)
+	c := pseudonymous(w.NewClient())
+	g, err := member.Create(c.ID, []byte("room"), member.CreateOptions{
+		Options: w.Options, Lifetime: mlstest.Lifetime,
+		Extensions: []mls.Extension{{Type: groupExtension, Data: []byte("policy")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Group, w.Clients = g, []*mlstest.Client{c}
+	info, err := g.GroupInfo(member.GroupInfoOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+		t.Fatal(err)
+	}
+	for range n - 1 {
+		w.Commit(c, member.CommitOptions{}, pseudonymous(w.NewClient()))
+	}
+	return w
+}
+
+// Numbers 5, 8 and 25: what a leaf says survives whatever its owner does.
+func TestLeafContentSurvives(t *testing.T) {
+	suites(t, func(t *testing.T, s mls.CipherSuite) {
+		w := pseudonymousWorld(t, s, 3)
+		check := func(after string) {
+			t.Helper()
+			for _, c := range w.Clients {
+				leaf := w.Hub.Leaf(c.Group.OwnLeaf())
+				if !leaf.Credential.Equal(c.ID.Credential) || leaf.Credential.Type != customCredential {
+					t.Errorf("after %s: credential of %s changed", after, c.Name)
+				}
+				if data, ok := leaf.Extension(leafExtension); !ok || !bytes.Equal(data, c.ID.Extensions[0].Data) {
+					t.Errorf("after %s: extension of %s changed", after, c.Name)
+				}
+				if !bytes.Equal(leaf.CapabilitiesRaw(), c.ID.Capabilities.AppendTo(nil)) {
+					t.Errorf("after %s: capabilities of %s changed", after, c.Name)
+				}
+			}
+			if data, ok := w.Hub.Extension(groupExtension); !ok || string(data) != "policy" {
+				t.Errorf("after %s: group extension changed", after)
+			}
+		}
+		check("creation and Add")
+		for _, c := range w.Clients {
+			w.Commit(c, member.CommitOptions{})
+		}
+		check("path")
+		w.ProposeUpdate(w.Clients[1], nil, member.SendOptions{})
+		w.Commit(w.Clients[0], member.CommitOptions{})
+		check("Update")
+		w.JoinExternal(pseudonymous(w.NewClient()), member.ExternalOptions{})
+		check("external join")
+		leaf := w.Clients[1].Group.OwnLeaf()
+		w.JoinExternal(w.Clients[1], member.ExternalOptions{Resync: &leaf})
+		check("resync")
+		// And it changes when its owner says so.
+		c := w.Clients[0]
+		c.ID.Extensions = []mls.Extension{{Type: leafExtension, Data: []byte("new address")}}
+		c.ID.Signer = c.NewSigner()
+		w.Commit(c, member.CommitOptions{Leaf: &member.LeafOptions{Signer: c.ID.Signer, Extensions: c.ID.Extensions}})
+		check("replacement")
+		c.ID.Signer = c.NewSigner()
+		w.ProposeUpdate(c, &member.LeafOptions{Signer: c.ID.Signer}, member.SendOptions{})
+		w.Commit(w.Clients[1], member.CommitOptions{})
+		check("Update with a new key")
+		w.Say(c, member.SendOptions{})
+		w.Commit(c, member.CommitOptions{Leaf: &member.LeafOptions{Extensions: []mls.Extension{}}})
+		if n := len(w.Hub.Leaf(c.Group.OwnLeaf()).Extensions); n != 0 {
+			t.Errorf("%d extensions left", n)
+		}
+	})
+}
+
+// a credential can be replaced in the own commit if Rules say so.
+func TestReplaceCredential(t *testing.T) {
+	w := pseudonymousWorld(t, 1, 3)
+	c := w.Clients[1]
+	next := mls.CustomCredential(customCredential, []byte("another pseudonym"))
+	o := member.CommitOptions{Leaf: &member.LeafOptions{Signer: c.NewSigner(), Credential: &next}}
+	_, err := c.Stage(o)
+	mlstest.CheckRule(t, "other credential", err, wire.RuleSuccessor)
+	w2 := pseudonymousWorldWith(t, anySuccessor{})
+	c = w2.Clients[1]
+	o.Leaf.Signer = c.NewSigner()
+	c.ID.Credential, c.ID.Signer = next, o.Leaf.Signer
+	w2.Commit(c, o)
+	w2.Say(c, member.SendOptions{})
+	w2.Commit(w2.Clients[0], member.CommitOptions{})
+}
+
+type anySuccessor struct{ mls.OpenRules }
+
+func (anySuccessor) Successor(_, _ *mls.LeafNode) error { return nil }
+
+func pseudonymousWorldWith(t *testing.T, r mls.Rules) *mlstest.World {
+	t.Helper()
+	w := mlstest.NewWorld(t, 1, 1)
+	w.Options.Rules = r
+	pseudonymous(w.Clients[0])
+	w.Clients[0].ID.Capabilities.Credentials = append(w.Clients[0].ID.Capabilities.Credentials, mls.CredentialX509)
+	g, err := member.Create(w.Clients[0].ID, []byte("room"), member.CreateOptions{Options: w.Options, Lifetime: mlstest.Lifetime})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clients[0].Group = g
+	info, err := g.GroupInfo(member.GroupInfoOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+		t.Fatal(err)
+	}
+	w.Commit(w.Clients[0], member.CommitOptions{}, pseudonymous(w.NewClient()), pseudonymous(w.NewClient()))
+	return w
+}
+
+// Number 26: authenticated data on everything, seen by all and covered.
+func TestAuthenticatedData(t *testing.T) {
+	w := pseudonymousWorld(t, 1, 3)
+	aad := []byte("authenticated data")
+	if e := w.Commit(w.Clients[0], member.CommitOptions{AAD: aad}); !bytes.Equal(e.AAD, aad) || !bytes.Equal(e.Commit.AAD, aad) {
+		t.Error("AAD of an own commit")
+	}
+	if e := w.JoinExternal(pseudonymous(w.NewClient()), member.ExternalOptions{AAD: aad}); !bytes.Equal(e.AAD, aad) || !e.Commit.External {
+		t.Error("AAD of an external commit")
+	}
+	w.Say(w.Clients[1], member.SendOptions{AAD: aad})
+	w.Propose(w.Clients[1], mls.RemoveProposal(0), member.SendOptions{AAD: aad})
+	if p := w.Hub.Proposals(); len(p) != 1 || !bytes.Equal(p[0].AAD, aad) {
+		t.Error("AAD of a proposal")
+	}
+	stranger := pseudonymous(w.NewClient()).Stranger()
+	init, s := stranger.ExternalInit()
+	for _, msg := range [][]byte{
+		w.Clients[2].Lawless().Commit(mlstest.Forgery{AAD: aad}),
+		stranger.Commit(mlstest.Forgery{AAD: aad, List: []wire.ProposalOrRef{mlstest.ByValue(init)}, Init: func(suite.Secret) suite.Secret { return s }}),
+		w.Clients[2].Lawless().Propose(mls.RemoveProposal(1), mlstest.Forgery{AAD: aad}),
+	} {
+		forged := bytes.Replace(msg, aad, []byte("Authenticated data"), 1)
+		reader := w.Clients[0]
+		if bytes.Equal(msg, forged) {
+			t.Fatal("no AAD in the message")
+		}
+		if _, _, err := reader.Group.Process(forged); err == nil {
+			t.Error("changed AAD accepted by a member")
+		}
+		_, _, err := w.Hub.Process(forged, mlstest.Now)
+		mlstest.CheckRule(t, "hub", err, wire.RuleSignature)
+		if _, e, err := reader.Group.Process(msg); err != nil || !bytes.Equal(e.AAD, aad) {
+			t.Errorf("AAD of a received message: %v", err)
+		}
+	}
+}
+
+// Number 27, and the two GroupInfos of one commit: what goes into the Welcome
+// and what the hub gets have nothing in common but the state.
+func TestGroupInfoExtensions(t *testing.T) {
+	w := pseudonymousWorld(t, 1, 2)
+	c, added := w.Clients[0], pseudonymous(w.NewClient())
+	inWelcome := mls.Extension{Type: 0xf0a2, Data: []byte("for the new member")}
+	forHub := mls.Extension{Type: 0xf0a6, Data: []byte("for the hub")}
+	var derived []byte
+	o := member.CommitOptions{
+		ByValue: []*mls.ProposalBody{mls.AddProposal(added.KeyPackage())},
+		Welcome: member.WelcomeOptions{
+			Extensions: []mls.Extension{inWelcome}, WithoutTree: true,
+			Extend: func(s *member.Staged) ([]mls.Extension, error) {
+				var err error
+				derived, err = s.Export("wrap", nil, 32)
+				return []mls.Extension{{Type: 0xf0a3, Data: derived}}, err
+			},
+		},
+	}
+	staged, err := c.Stage(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := staged.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{forHub}, WithoutTree: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = staged.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{{Type: wire.ExtensionExternalPub}}})
+	mlstest.CheckRule(t, "external_pub twice", err, wire.RuleDuplicateExtension)
+	welcome := staged.Welcome()
+	if w.Hub, _, err = w.Hub.Process(staged.Commit(), mlstest.Now); err != nil {
+		t.Fatal(err)
+	}
+	if w.Hub, err = w.Hub.WithGroupInfo(info); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	g, joined, err := member.Join(welcome, added.Find, member.JoinOptions{Options: w.Options, Tree: w.Hub.TreeBytes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(joined.Extensions) != 2 || !bytes.Equal(joined.Extensions[0].Data, inWelcome.Data) || !bytes.Equal(joined.Extensions[1].Data, derived) {
+		t.Errorf("joiner sees %d extensions", len(joined.Extensions))
+	}
+	if got, err := g.Export("wrap", nil, 32); err != nil || !bytes.Equal(got, derived) {
+		t.Errorf("the extension is not of the new epoch: %v", err)
+	}
+	if n := len(g.Public().Context().Extensions); n != 1 {
+		t.Errorf("%d group extensions, want 1", n)
+	}
+	served, _ := w.Hub.GroupInfo()
+	if bytes.Contains(served, inWelcome.Data) || !bytes.Contains(served, forHub.Data) {
+		t.Error("the hub's GroupInfo has the Welcome's extensions, or not its own")
+	}
+	// The GroupInfo is the new leaf's: a replaced key signs it.
+	signer := c.NewSigner()
+	if staged, err = c.Stage(member.CommitOptions{Leaf: &member.LeafOptions{Signer: signer}}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err = staged.GroupInfo(member.GroupInfoOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+		t.Errorf("GroupInfo signed with a replaced key: %v", err)
+	}
+	sig, err := staged.Sign("label", []byte("content"))
+	if err != nil || staged.Public().Verify(staged.OwnLeaf(), "label", []byte("content"), sig) != nil {
+		t.Errorf("signature with the staged leaf's key: %v", err)
+	}
+	if sig, err = c.Group.Sign("label", []byte("content")); err != nil || c.Group.Public().Verify(c.Group.OwnLeaf(), "label", []byte("content"), sig) != nil {
+		t.Errorf("signature with the current leaf's key: %v", err)
+	}
+}
