@@ -1,0 +1,180 @@
+package treewrap_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
+)
+
+func TestApplyRefusals(t *testing.T) {
+	w := newRoom(t, 4)
+	reader, err := treewrap.Read(w.gid, w.hub, w.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.next()
+	first := w.write(treewrap.Write{})
+	w.next()
+	second := w.write(treewrap.Write{})
+	v, err := reader.Apply(w.r, w.leaves, nil, second)
+	is(t, "missed delta", err, treewrap.ErrMissed)
+	if v != nil {
+		t.Error("result with ErrMissed")
+	}
+	bad := copyDelta(first)
+	bad.Nodes = nil
+	v, err = reader.Apply(w.r, w.leaves, nil, bad)
+	is(t, "delta the hub should have refused", err, mmrerr.WrapStructure)
+	if v != nil {
+		t.Error("result with an error")
+	}
+}
+
+// TestSuspect checks that wrong ciphertexts are noticed, that payloads held are
+// kept, and that a full rewrite by somebody else heals the reader (SPEC.md
+//
+func TestSuspect(t *testing.T) {
+	for name, spoil := range map[string]func(w *room, d *treewrap.Delta){
+		"garbage at the top": func(_ *room, d *treewrap.Delta) {
+			n := &d.Nodes[slices.IndexFunc(d.Nodes, func(n treewrap.Node) bool { return n.Index == 3 })]
+			n.Ciphertext = bytes.Clone(n.Ciphertext)
+			n.Ciphertext[0] ^= 1
+		},
+		"garbage at a leaf": func(_ *room, d *treewrap.Delta) {
+			d.Nodes[0].Ciphertext = bytes.Clone(d.Nodes[0].Ciphertext)
+			d.Nodes[0].Ciphertext[0] ^= 1
+		},
+		"other key for a clean child": func(w *room, d *treewrap.Delta) {
+			i := slices.IndexFunc(d.Nodes, func(n treewrap.Node) bool { return n.Index == 3 })
+			content := slices.Concat(treewrap.NodeKey(w.r, 1).Bytes(), primitive.NewSecret().Bytes())
+			d.Nodes[i] = treewrap.SealNodeAt(w.gid, w.epoch, 3, treewrap.NodeKey(w.r, 3), content, primitive.NewNonce())
+		},
+		"other key for a written child": func(w *room, d *treewrap.Delta) {
+			i := slices.IndexFunc(d.Nodes, func(n treewrap.Node) bool { return n.Index == 1 })
+			content := slices.Concat(primitive.NewSecret().Bytes(), treewrap.NodeKey(w.r, 2).Bytes())
+			d.Nodes[i] = treewrap.SealNodeAt(w.gid, w.epoch, 1, treewrap.NodeKey(w.r, 1), content, primitive.NewNonce())
+		},
+		"changed payload of a clean leaf": func(w *room, d *treewrap.Delta) {
+			i := slices.IndexFunc(d.Nodes, func(n treewrap.Node) bool { return n.Index == 2 })
+			d.Nodes[i] = treewrap.SealNodeAt(w.gid, w.epoch, 2, treewrap.NodeKey(w.r, 2), primitive.NewSecret().Bytes(), primitive.NewNonce())
+		},
+	} {
+		w := newRoom(t, 4)
+		reader, err := treewrap.Read(w.gid, w.hub, w.r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.next()
+		w.set(0, pseudonym.KeyRequired)
+		d := w.write(treewrap.Write{Refresh: []uint32{1}})
+		spoil(w, d)
+		if w.hub, err = w.hub.Commit(w.epoch, w.leaves, nil, d); err != nil {
+			t.Fatalf("%s: the hub notices: %v", name, err)
+		}
+		v, err := reader.Apply(w.r, w.leaves, nil, d)
+		is(t, name, err, treewrap.ErrSuspect)
+		if v == nil || !v.Suspect() {
+			t.Fatalf("%s: no view", name)
+		}
+		for i := uint32(1); i < 4; i++ {
+			if p, ok := v.Payload(i); !ok || !p.Equal(w.known[i]) {
+				t.Errorf("%s: payload of clean leaf %d lost", name, i)
+			}
+		}
+		_, _, err = v.Write(treewrap.Write{Epoch: w.epoch, R: w.r, Leaves: w.leaves})
+		is(t, name+", writing", err, treewrap.ErrSuspect)
+
+		// Somebody who knows all payloads rewrites the tree.
+		healer, _ := treewrap.Read(w.gid, w.hub, w.r)
+		known := healer.Payloads()
+		lacking := len(known) < 4
+		full := treewrap.Write{Epoch: w.epoch, R: w.r, Leaves: w.leaves, Full: true}
+		if lacking {
+			_, _, err = healer.Write(full)
+			is(t, name+", full write without all payloads", err, treewrap.ErrUnknownPayload)
+		}
+		rewrite := w.fullRewrite()
+		next, isFull, err := w.hub.Refresh(w.epoch, w.leaves, nil, rewrite)
+		if err != nil || !isFull {
+			t.Fatalf("%s: full rewrite: %v", name, err)
+		}
+		v, err = v.Apply(w.r, w.leaves, nil, rewrite)
+		if err != nil || v.Suspect() || v.State().ID() != next.ID() {
+			t.Errorf("%s: not healed: %v", name, err)
+		}
+		for i, p := range w.known {
+			if got, ok := v.Payload(i); !ok || !got.Equal(p) {
+				t.Errorf("%s: payload of leaf %d", name, i)
+			}
+		}
+	}
+}
+
+// fullRewrite is a full write of the hub's state by somebody with all payloads:
+// the view of the honest writer put on the spoiled state.
+func (w *room) fullRewrite() *treewrap.Delta {
+	w.t.Helper()
+	d, _, err := w.view.Write(treewrap.Write{Epoch: w.epoch, R: w.r, Leaves: w.leaves, Full: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	d.BaseID = w.hub.ID()
+	return d
+}
+
+func TestWipeReplaced(t *testing.T) {
+	w := newRoom(t, 4)
+	before := w.view
+	keys := map[uint32]primitive.Secret{}
+	for y, k := range before.Keys() {
+		keys[y] = k
+	}
+	gone, _ := before.Payload(3)
+	kept, _ := before.Payload(0)
+	w.next()
+	w.leaves[3] = treewrap.Leaf{}
+	w.write(treewrap.Write{})
+	before.WipeReplaced(w.view)
+	zero := make([]byte, 32)
+	for y, k := range keys {
+		n, live := w.view.Keys()[y]
+		replaced := !live || !n.Equal(k)
+		if wiped := bytes.Equal(k.Bytes(), zero); wiped != (replaced || !live) {
+			t.Errorf("node %d: wiped %v, replaced %v", y, wiped, replaced)
+		}
+	}
+	if !bytes.Equal(gone.Bytes(), zero) || bytes.Equal(kept.Bytes(), zero) {
+		t.Error("payload of the removed leaf is kept, or that of another wiped")
+	}
+	if p, ok := w.view.Payload(0); !ok || bytes.Equal(p.Bytes(), zero) {
+		t.Error("the new view lost a payload")
+	}
+}
+
+// TestCosts checks that the size of a membership commit's delta grows with the
+// logarithm of the members (SPEC.md §7).
+func TestCosts(t *testing.T) {
+	for n, most := range map[int]int{10: 500, 100: 800, 1000: 1200} {
+		w := newRoom(t, n)
+		w.next()
+		w.leaves[n/2] = treewrap.Leaf{}
+		w.set(uint32(n/3), pseudonym.KeyRequired)
+		b, _ := w.write(treewrap.Write{}).AppendBinary(nil)
+		state, _ := w.hub.AppendBinary(nil)
+		if len(b) > 2*most {
+			t.Errorf("%d leaves: delta of %d bytes", n, len(b))
+		}
+		t.Logf("%d leaves: delta of %d bytes for a removed and a replaced leaf, state of %d", n, len(b), len(state))
+	}
+}
+
+func TestJoinerLinkContext(t *testing.T) {
+	if got := treewrap.JoinerLinkContext([]byte("gid"), [32]byte{1}); !bytes.Equal(got, append([]byte("\x03gid\x20\x01"), make([]byte, 31)...)) {
+		t.Errorf("context %x", got)
+	}
+}
