@@ -23,8 +23,9 @@ type jury struct {
 	joiner            *mlstest.Client
 }
 
-func newJury(t testing.TB) *jury {
-	w := &mlstest.World{T: t, Suite: 1, NoReload: true}
+func newJury(tb testing.TB) *jury {
+	tb.Helper()
+	w := &mlstest.World{T: tb, Suite: 1, NoReload: true}
 	w.Options.Rules = mls.OpenRules{}
 	w.Options.Limits.CustomProposals = []mls.ProposalType{customProposal}
 	w.Found()
@@ -180,8 +181,15 @@ func TestHubAgrees(t *testing.T) {
 	outcomes := map[[2]bool]int{}
 	for m := range 18 {
 		for _, in := range [][]byte{
-			{0, 0, byte(m), 3, 5, 7}, {0, 1, 0, byte(m), 1}, {0, 2, 5, 6, byte(m), 1, 0}, {3, 0, byte(m), 1, 2}, {0, 1, 3, 2, byte(m)},
-			{0, 2, 3, 0, 1, byte(m)}, {0, 1, 4, 5, byte(m)}, {0, 1, 7, byte(m)}, {0, 1, 8, byte(m)},
+			{0, 0, byte(m), 3, 5, 7},
+			{0, 1, 0, byte(m), 1},
+			{0, 2, 5, 6, byte(m), 1, 0},
+			{3, 0, byte(m), 1, 2},
+			{0, 1, 3, 2, byte(m)},
+			{0, 2, 3, 0, 1, byte(m)},
+			{0, 1, 4, 5, byte(m)},
+			{0, 1, 7, byte(m)},
+			{0, 1, 8, byte(m)},
 		} {
 			hub, members := j.agree(t, j.forgery(in))
 			outcomes[[2]bool{hub, members}]++
@@ -270,6 +278,7 @@ func FuzzExternalJoin(f *testing.F) {
 	f.Add(info[:len(info)/2])
 	l := j.Options.Limits.WithDefaults()
 	join := func(t *testing.T, info []byte) {
+		t.Helper()
 		g, staged, err := member.JoinExternal(j.joiner.ID, info, member.ExternalOptions{Options: j.Options})
 		if (err == nil) != (g != nil) || (err == nil) != (staged != nil) {
 			t.Fatal("error and result disagree")

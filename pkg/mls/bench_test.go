@@ -9,8 +9,9 @@ import (
 
 // bench returns a group of n members, filled or blank above the leaves, that
 // was made with as few commits as the tree allows.
-func bench(b testing.TB, n int, filled bool) *world {
-	w := newWorld(b, 1, 1)
+func bench(tb testing.TB, n int, filled bool) *world {
+	tb.Helper()
+	w := newWorld(tb, 1, 1)
 	for w.g.Len() < n {
 		var ps []*mls.ProposalBody
 		for range min(n-w.g.Len(), 512) {

@@ -67,7 +67,7 @@ type Limits = wire.Limits
 // Refusal is the error for refused input: the Rule that it violates, its Class,
 // and, if the application refused, the application's error as Cause.
 type (
-	Refusal = wire.Refusal
+	Refusal = wire.Refusal //nolint:errname // The API of the engine names it so.
 	Rule    = wire.Rule
 	Class   = wire.Class
 )

@@ -44,6 +44,7 @@ func TestGoldenState(t *testing.T) {
 
 // goldenGroup has something in every section but that of a closed group.
 func goldenGroup(t *testing.T) *world {
+	t.Helper()
 	w := newWorld(t, 1, 5, mls.Extension{Type: groupExtension, Data: []byte("x")})
 	w.accept(w.commit(0, commitOptions{list: values(mls.RemoveProposal(2))}))
 	g, err := w.g.WithGroupInfo(w.groupInfo(w.state(), 1, nil).Message())

@@ -186,11 +186,11 @@ func step(t *testing.T, g *mls.PublicGroup, msg []byte) *mls.PublicGroup {
 	return loaded
 }
 
-func save(t testing.TB, g *mls.PublicGroup) []byte {
-	t.Helper()
+func save(tb testing.TB, g *mls.PublicGroup) []byte {
+	tb.Helper()
 	b, err := g.AppendBinary(nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }

@@ -28,10 +28,10 @@ type world struct {
 
 // newWorld returns a group of n members with es as its extensions, the later
 // ones added by the first, and a path of each member, so that the tree is full.
-func newWorld(t testing.TB, id suite.ID, n int, es ...mls.Extension) *world {
-	t.Helper()
+func newWorld(tb testing.TB, id suite.ID, n int, es ...mls.Extension) *world {
+	tb.Helper()
 	w := &world{
-		TB: t, s: suite.Get(id), keys: map[string]suite.Secret{},
+		TB: tb, s: suite.Get(id), keys: map[string]suite.Secret{},
 		opts: &mls.Options{Rules: mls.OpenRules{}, Limits: mls.Limits{CustomProposals: []mls.ProposalType{customProposal}}},
 		caps: mls.Capabilities{
 			Versions: []mls.ProtocolVersion{mls.MLS10}, Suites: []mls.CipherSuite{id},

@@ -18,7 +18,7 @@ type Proposal struct {
 
 // clone returns a deep copy.
 func (p *Proposal) clone(l *wire.Limits) *Proposal {
-	body, err := wire.ParseProposal(p.Proposal.Raw(), l)
+	body, err := wire.ParseProposal(p.Raw(), l)
 	if err != nil {
 		body = &wire.Proposal{Type: p.Type} // only of a proposal that no parser made
 	}

@@ -104,8 +104,8 @@ func (n *naive) path(i wire.LeafIndex, leaf *wire.LeafNode, key func() []byte) {
 	n.nodes = slices.Clone(n.nodes)
 	above := n.above(i)
 	hash := []byte{}
-	for k := len(above) - 1; k >= 0; k-- {
-		x, child := above[k], tree.Leaf(i)
+	for k, a := range slices.Backward(above) {
+		x, child := a, tree.Leaf(i)
 		if k > 0 {
 			child = above[k-1]
 		}

@@ -15,14 +15,14 @@ import (
 
 var limits = (&wire.Limits{}).WithDefaults()
 
-func parse(t testing.TB, s *suite.Suite, b []byte) *tree.Tree {
-	t.Helper()
+func parse(tb testing.TB, s *suite.Suite, b []byte) *tree.Tree {
+	tb.Helper()
 	tr, err := tree.Parse(s, b, limits)
 	if err != nil {
-		t.Fatalf("parsing a tree: %v", err)
+		tb.Fatalf("parsing a tree: %v", err)
 	}
 	if got := tr.AppendTo(nil); !bytes.Equal(got, b) {
-		t.Fatal("the tree encodes to other bytes")
+		tb.Fatal("the tree encodes to other bytes")
 	}
 	return tr
 }

@@ -44,7 +44,7 @@ func (c Class) String() string {
 
 // Refusal is the error for input that was refused. Its text names the rule and
 // nothing of the input.
-type Refusal struct {
+type Refusal struct { //nolint:errname // The API of the engine names it so.
 	Rule  Rule
 	Class Class
 	Cause error // what the application's Rules returned; not part of the text

@@ -25,10 +25,10 @@ func refused(t *testing.T, what string, err error, class wire.Class) {
 }
 
 // sample returns one message of each kind from the vectors.
-func sample(t testing.TB) map[string][]byte {
-	t.Helper()
+func sample(tb testing.TB) map[string][]byte {
+	tb.Helper()
 	var entries []map[string]mlstest.Hex
-	mlstest.Vectors(t, "messages.json", &entries)
+	mlstest.Vectors(tb, "messages.json", &entries)
 	m := map[string][]byte{}
 	for _, kind := range []string{
 		"mls_welcome", "mls_group_info", "mls_key_package",
