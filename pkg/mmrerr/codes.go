@@ -1,6 +1,8 @@
 package mmrerr
 
 // The codes of SPEC.md §19.
+//
+//nolint:errname // the names are the specification's, and they are values on the wire first
 const (
 	OK Code = 0
 

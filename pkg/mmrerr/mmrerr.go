@@ -23,7 +23,7 @@ import (
 // Code is a value of MmrResponse.code. Values without a constant are valid
 // Codes that somebody else's software may send; their name is "mmr/" and the
 // number.
-type Code uint16
+type Code uint16 //nolint:errname // a value on the wire that may be returned as an error
 
 // Error is a Code with a detail for the peer.
 type Error struct {
@@ -68,8 +68,7 @@ func Of(err error) (Code, bool) {
 	if err == nil {
 		return OK, true
 	}
-	var c Code
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[Code](err); ok {
 		return c, true
 	}
 	return OK, false
@@ -77,8 +76,7 @@ func Of(err error) (Code, bool) {
 
 // Detail returns the detail of the first *Error in err's tree, else nil.
 func Detail(err error) []byte {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Detail
 	}
 	return nil

@@ -234,7 +234,7 @@ func TestCertificateNames(t *testing.T) {
 			c.URIs = nil
 			c.ExtraExtensions = []pkix.Extension{san("mimi://a.example/u/alice#", "mimi://a.example/d/phone")}
 		},
-		"critical unkown": func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{{Id: []int{2, 25, 1}, Critical: true}} },
+		"critical, unknown": func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{{Id: []int{2, 25, 1}, Critical: true}} },
 	} {
 		real, err := pseudonym.VerifyChain(issue(change), "a.example", roots, now)
 		is(t, name, err, pseudonym.ErrUnverified)

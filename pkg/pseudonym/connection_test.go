@@ -21,12 +21,12 @@ type connection struct {
 	gid        []byte
 }
 
-func newConnection(t testing.TB, kem primitive.KEM) *connection {
-	t.Helper()
-	a, b := newProvider(t, "a.example"), newProvider(t, "b.example")
+func newConnection(tb testing.TB, kem primitive.KEM) *connection {
+	tb.Helper()
+	a, b := newProvider(tb, "a.example"), newProvider(tb, "b.example")
 	c := &connection{
-		roots: pseudonym.Roots{"a.example": a.pool(t), "b.example": b.pool(t)},
-		alice: a.client(t, "alice", "alice-phone", primitive.Ed25519), bob: b.client(t, "bob", "bob-phone", primitive.ECDSAP256),
+		roots: pseudonym.Roots{"a.example": a.pool(tb), "b.example": b.pool(tb)},
+		alice: a.client(tb, "alice", "alice-phone", primitive.Ed25519), bob: b.client(tb, "bob", "bob-phone", primitive.ECDSAP256),
 		gid: bytes.Repeat([]byte{0xc0}, 32),
 	}
 	c.packageKey, _ = primitive.GenerateKEMKey(kem)
@@ -34,7 +34,7 @@ func newConnection(t testing.TB, kem primitive.KEM) *connection {
 	s := uint64(now.Unix())
 	var err error
 	if c.pkg, err = pseudonym.NewConnectionPackage(c.packageKey.Public(), s-60, s-60+30*86400, false, c.bob.real); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c.request = pseudonym.ConnectionRequest{
 		Chain: c.alice.real.Chain, RoomID: c.gid, ConnectionKey: primitive.NewSecret(), ResponseKey: c.respKey.Public(),

@@ -141,7 +141,7 @@ func splitURI(uri string) (host string, kind Kind, local string, ok bool) {
 
 // validUUID accepts the lower-case canonical form, version 4, variant 10.
 func validUUID(s string) bool {
-	if len(s) != 36 || s[14] != '4' || !strings.Contains("89ab", s[19:20]) {
+	if len(s) != 36 || s[14] != '4' || strings.IndexByte("89ab", s[19]) < 0 {
 		return false
 	}
 	for i := range len(s) {
@@ -160,7 +160,7 @@ func validUUID(s string) bool {
 }
 
 func validLocal(s string) bool {
-	if s == "" || len(s) > 64 || strings.Contains("._-", s[:1]) {
+	if s == "" || len(s) > 64 || strings.IndexByte("._-", s[0]) >= 0 {
 		return false
 	}
 	for i := range len(s) {

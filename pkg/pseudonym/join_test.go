@@ -11,11 +11,11 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 )
 
-func testJoinLink(t testing.TB) *pseudonym.JoinLink {
-	t.Helper()
+func testJoinLink(tb testing.TB) *pseudonym.JoinLink {
+	tb.Helper()
 	return &pseudonym.JoinLink{
 		HubDomain: "h.example", GroupID: bytes.Repeat([]byte{0xc0}, 32), LinkID: [16]byte{1}, Seed: primitive.NewSecret(),
-		Inviter: handle(t, "a.example", pseudonym.User, "alice"), NotAfter: 5,
+		Inviter: handle(tb, "a.example", pseudonym.User, "alice"), NotAfter: 5,
 	}
 }
 

@@ -19,11 +19,11 @@ func testLink(b byte) pseudonym.RoomLink {
 }
 
 // users are four sorted user pseudonyms.
-func users(t testing.TB) []pseudonym.ID {
-	t.Helper()
+func users(tb testing.TB) []pseudonym.ID {
+	tb.Helper()
 	ids := make([]pseudonym.ID, 4)
 	for i := range ids {
-		ids[i] = newID(t, "a.example", pseudonym.User)
+		ids[i] = newID(tb, "a.example", pseudonym.User)
 	}
 	slices.SortFunc(ids, func(a, b pseudonym.ID) int { return cmp.Compare(a.String(), b.String()) })
 	return ids

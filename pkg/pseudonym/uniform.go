@@ -55,7 +55,7 @@ func CheckPackageShape(notBefore, notAfter uint64, extensions []uint16) (lastRes
 
 // Lifetime returns not_before and not_after for a key package made at now.
 func Lifetime(now time.Time) (notBefore, notAfter uint64) {
-	s := uint64(max(now.Unix(), 0)) //nolint:gosec // not negative
+	s := uint64(max(now.Unix(), 0))
 	notBefore = s - s%86400
 	return notBefore, notBefore + LifetimeSeconds
 }

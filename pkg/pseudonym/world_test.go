@@ -24,47 +24,47 @@ type provider struct {
 	intermediateK *primitive.SigningKey
 }
 
-func newKey(t testing.TB, alg primitive.Algorithm) *primitive.SigningKey {
-	t.Helper()
+func newKey(tb testing.TB, alg primitive.Algorithm) *primitive.SigningKey {
+	tb.Helper()
 	k, err := primitive.GenerateSigningKey(alg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k
 }
 
-func newProvider(t testing.TB, domain string) *provider {
-	t.Helper()
-	p := &provider{domain: domain, rootKey: newKey(t, primitive.Ed25519), intermediateK: newKey(t, primitive.Ed25519)}
+func newProvider(tb testing.TB, domain string) *provider {
+	tb.Helper()
+	p := &provider{domain: domain, rootKey: newKey(tb, primitive.Ed25519), intermediateK: newKey(tb, primitive.Ed25519)}
 	var err error
 	if p.root, err = pseudonym.NewRoot(domain, p.rootKey, now.Add(-year), 10*year); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if p.intermediate, err = pseudonym.NewIntermediate(domain, p.root, p.rootKey, p.intermediateK, now.Add(-year), 5*year); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if p.ca, err = pseudonym.NewCA(domain, p.intermediate, p.intermediateK); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
 
-func (p *provider) pool(t testing.TB) *x509.CertPool {
-	t.Helper()
+func (p *provider) pool(tb testing.TB) *x509.CertPool {
+	tb.Helper()
 	c, err := x509.ParseCertificate(p.root)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(c)
 	return pool
 }
 
-func handle(t testing.TB, domain string, kind pseudonym.Kind, local string) pseudonym.Handle {
-	t.Helper()
+func handle(tb testing.TB, domain string, kind pseudonym.Kind, local string) pseudonym.Handle {
+	tb.Helper()
 	h, err := pseudonym.NewHandle(domain, kind, local)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return h
 }
@@ -76,34 +76,34 @@ type client struct {
 	real         pseudonym.RealIdentity
 }
 
-func (p *provider) client(t testing.TB, user, device string, alg primitive.Algorithm) *client {
-	t.Helper()
-	c := &client{user: handle(t, p.domain, pseudonym.User, user), device: handle(t, p.domain, pseudonym.Client, device), key: newKey(t, alg)}
+func (p *provider) client(tb testing.TB, user, device string, alg primitive.Algorithm) *client {
+	tb.Helper()
+	c := &client{user: handle(tb, p.domain, pseudonym.User, user), device: handle(tb, p.domain, pseudonym.Client, device), key: newKey(tb, alg)}
 	csr, err := pseudonym.NewCSR(c.key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	chain, err := p.ca.IssueClient(csr, c.user, c.device, now, year)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c.real = pseudonym.RealIdentity{Chain: chain, Key: c.key}
 	return c
 }
 
-func newID(t testing.TB, host string, kind pseudonym.Kind) pseudonym.ID {
-	t.Helper()
+func newID(tb testing.TB, host string, kind pseudonym.Kind) pseudonym.ID {
+	tb.Helper()
 	id, err := pseudonym.NewID(host, kind)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return id
 }
 
-func newTBS(t testing.TB, host string) pseudonym.TBS {
-	t.Helper()
+func newTBS(tb testing.TB, host string) pseudonym.TBS {
+	tb.Helper()
 	return pseudonym.TBS{
-		Client: newID(t, host, pseudonym.Client), User: newID(t, host, pseudonym.User), Key: newKey(t, primitive.Ed25519).Public().Bytes(),
+		Client: newID(tb, host, pseudonym.Client), User: newID(tb, host, pseudonym.User), Key: newKey(tb, primitive.Ed25519).Public().Bytes(),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"io"
+	"slices"
 
 	"golang.org/x/crypto/hkdf"
 
@@ -167,8 +168,8 @@ func (l mediaLabels) seal(keyID uint8, key primitive.KEMPublicKey, pt []byte) ([
 	if err != nil {
 		return nil, nil, err
 	}
-	b := append(hdr, enc...)
-	return append(b, s.Seal(nil, pt)...), &ResponseOpener{enc: enc, secret: secret}, nil
+	b := slices.Concat(hdr, enc, s.Seal(nil, pt))
+	return b, &ResponseOpener{enc: enc, secret: secret}, nil
 }
 
 // open is RFC 9458 §4.3 without the padding.

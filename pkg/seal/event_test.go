@@ -21,19 +21,19 @@ type mlsMessages struct {
 	KeyPackage hexBytes `json:"key_package"`
 }
 
-func loadMLS(t testing.TB) mlsMessages {
-	t.Helper()
+func loadMLS(tb testing.TB) mlsMessages {
+	tb.Helper()
 	var m mlsMessages
-	loadVectors(t, "mls.json", &m)
+	loadVectors(tb, "mls.json", &m)
 	return m
 }
 
 // emptyDelta is a WrapDelta without nodes.
 func emptyDelta() []byte { return append(make([]byte, 8+32), 0, 0, 0, 0) }
 
-func testEvents(t testing.TB) map[string]*seal.Event {
-	t.Helper()
-	m := loadMLS(t)
+func testEvents(tb testing.TB) map[string]*seal.Event {
+	tb.Helper()
+	m := loadMLS(tb)
 	head := seal.Event{
 		GroupID: bytes.Repeat([]byte{0xc0}, 32), Epoch: 7, Seq: 300, Chain: [32]byte{1, 2, 3},
 		AcceptedMS: 1_700_000_000_123, Receipt: bytes.Repeat([]byte{9}, 64),

@@ -29,7 +29,7 @@ type QueueConfig struct {
 
 // Day returns the day of t in the unit of QueueConfig.NotAfterDay.
 func Day(t time.Time) uint32 {
-	return uint32(max(t.Unix(), 0) / 86400) //nolint:gosec // days fit until the year 11761191
+	return uint32(max(t.Unix(), 0) / 86400)
 }
 
 // AppendBinary appends the 96 bytes of the structure.

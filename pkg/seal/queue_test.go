@@ -16,11 +16,11 @@ import (
 
 var kems = []primitive.KEM{primitive.X25519, primitive.XWing}
 
-func kemKey(t testing.TB, k primitive.KEM) *primitive.KEMPrivateKey {
-	t.Helper()
+func kemKey(tb testing.TB, k primitive.KEM) *primitive.KEMPrivateKey {
+	tb.Helper()
 	key, err := primitive.GenerateKEMKey(k)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key
 }

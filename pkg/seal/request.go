@@ -56,13 +56,13 @@ type Request struct {
 // Timestamp returns t in Unix seconds, rounded down to a multiple of 30: a
 // finer clock would tell a device apart across rooms (SPEC.md R-65).
 func Timestamp(t time.Time) uint64 {
-	s := uint64(max(t.Unix(), 0)) //nolint:gosec // not negative
+	s := uint64(max(t.Unix(), 0))
 	return s - s%TimestampStep
 }
 
 // Fresh reports whether a timestamp is within MaxSkew of now.
 func Fresh(timestamp uint64, now time.Time) bool {
-	s := uint64(max(now.Unix(), 0)) //nolint:gosec // not negative
+	s := uint64(max(now.Unix(), 0))
 	return max(s, timestamp)-min(s, timestamp) <= MaxSkew
 }
 

@@ -20,22 +20,22 @@ func (h *hexBytes) UnmarshalText(text []byte) error {
 	return err
 }
 
-func loadVectors(t testing.TB, name string, v any) {
-	t.Helper()
+func loadVectors(tb testing.TB, name string, v any) {
+	tb.Helper()
 	b, err := os.ReadFile("testdata/vectors/" + name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func secret(t testing.TB, b []byte) primitive.Secret {
-	t.Helper()
+func secret(tb testing.TB, b []byte) primitive.Secret {
+	tb.Helper()
 	s, err := primitive.ParseSecret(b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }

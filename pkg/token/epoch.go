@@ -16,13 +16,13 @@ const (
 
 // EpochOf returns the epoch that t is in; times before epoch 0 are in it.
 func EpochOf(t time.Time) Epoch {
-	return Epoch(max(t.Unix()-epochZero, 0) / epochLength) //nolint:gosec // not negative
+	return Epoch(max(t.Unix()-epochZero, 0) / epochLength)
 }
 
 // Start returns the first instant of e.
 func (e Epoch) Start() time.Time {
 	e = min(e, math.MaxUint32) // later than anything, and no overflow
-	return time.Unix(int64(e)*epochLength+epochZero, 0).UTC() //nolint:gosec // clamped
+	return time.Unix(int64(e)*epochLength+epochZero, 0).UTC()
 }
 
 // Expires returns the instant from which tokens of e are not redeemed any more:

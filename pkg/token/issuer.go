@@ -2,6 +2,7 @@ package token
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"time"
 
@@ -16,9 +17,7 @@ type Issuer struct{ keys map[Epoch]*IssuerKey }
 // NewIssuer returns an issuer with the given keys; it copies the map.
 func NewIssuer(keys map[Epoch]*IssuerKey) *Issuer {
 	i := &Issuer{keys: make(map[Epoch]*IssuerKey, len(keys))}
-	for e, k := range keys {
-		i.keys[e] = k
-	}
+	maps.Copy(i.keys, keys)
 	return i
 }
 

@@ -37,26 +37,26 @@ type rfc9578 struct {
 	Cases []struct{ SK, SPKI, Challenge, Nonce, Blind, Salt, Request, Response, Token hexBytes }
 }
 
-func loadVectors(t testing.TB, name string, v any) {
-	t.Helper()
+func loadVectors(tb testing.TB, name string, v any) {
+	tb.Helper()
 	b, err := os.ReadFile("testdata/vectors/" + name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func issuerKey(t testing.TB, pemBytes []byte) *token.IssuerKey {
-	t.Helper()
+func issuerKey(tb testing.TB, pemBytes []byte) *token.IssuerKey {
+	tb.Helper()
 	block, rest := pem.Decode(pemBytes)
 	if block == nil || len(bytes.TrimSpace(rest)) != 0 {
-		t.Fatal("no PEM")
+		tb.Fatal("no PEM")
 	}
 	key, err := token.ParseIssuerKey(block.Bytes)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key
 }
@@ -158,19 +158,19 @@ func TestRFC9577Vectors(t *testing.T) {
 }
 
 // issue runs the whole protocol.
-func issue(t testing.TB, issuer *token.Issuer, key *token.PublicKey, c token.Challenge, at time.Time) []byte {
-	t.Helper()
+func issue(tb testing.TB, issuer *token.Issuer, key *token.PublicKey, c token.Challenge, at time.Time) []byte {
+	tb.Helper()
 	q, err := token.NewRequest(key, c)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	sigs, err := issuer.Issue(at, key.ID().Truncated(), [][]byte{q.Blinded()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	tok, err := q.Finalize(sigs[0])
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	b, _ := tok.AppendBinary(nil)
 	return b

@@ -153,9 +153,7 @@ func (h *history) publish(writer *member, d *treewrap.Delta, next *treewrap.View
 // write lets a member write what it knows.
 func (h *history) write(m *member, refresh bool) bool {
 	known := map[uint32]primitive.Secret{m.leaf: h.truth[m.leaf]}
-	for i, p := range m.pending {
-		known[i] = p
-	}
+	maps.Copy(known, m.pending)
 	w := treewrap.Write{
 		Epoch: h.epoch, R: h.r(), Leaves: h.leaves, Links: h.links, Known: known,
 		Full: rapid.IntRange(0, 9).Draw(h.t, "full") == 0,

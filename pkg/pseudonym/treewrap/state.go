@@ -92,7 +92,7 @@ func (s *State) indices(leaves []Leaf) []uint32 {
 	var v []uint32
 	for i, l := range leaves {
 		if l.Present {
-			v = append(v, uint32(i)) //nolint:gosec // fewer than 2^30 leaves
+			v = append(v, uint32(i))
 		}
 	}
 	for _, i := range s.Occupied() {

@@ -39,24 +39,24 @@ type vectors struct {
 	}
 }
 
-func loadVectors(t testing.TB) vectors {
-	t.Helper()
+func loadVectors(tb testing.TB) vectors {
+	tb.Helper()
 	b, err := os.ReadFile("testdata/vectors/spec.json")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var v vectors
 	if err := json.Unmarshal(b, &v); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return v
 }
 
-func secret(t testing.TB, b []byte) primitive.Secret {
-	t.Helper()
+func secret(tb testing.TB, b []byte) primitive.Secret {
+	tb.Helper()
 	s, err := primitive.ParseSecret(b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package treewrap_test
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"testing"
 
@@ -130,10 +131,7 @@ func (w *room) fullRewrite() *treewrap.Delta {
 func TestWipeReplaced(t *testing.T) {
 	w := newRoom(t, 4)
 	before := w.view
-	keys := map[uint32]primitive.Secret{}
-	for y, k := range before.Keys() {
-		keys[y] = k
-	}
+	keys := maps.Clone(before.Keys())
 	gone, _ := before.Payload(3)
 	kept, _ := before.Payload(0)
 	w.next()

@@ -30,9 +30,9 @@ func randomHash() (h [32]byte) {
 }
 
 // newRoom has n leaves with payloads, written at epoch 1.
-func newRoom(t testing.TB, n int) *room {
-	t.Helper()
-	w := &room{t: t, gid: make([]byte, 32), epoch: 1, r: primitive.NewSecret(), leaves: make([]treewrap.Leaf, n), known: map[uint32]primitive.Secret{}}
+func newRoom(tb testing.TB, n int) *room {
+	tb.Helper()
+	w := &room{t: tb, gid: make([]byte, 32), epoch: 1, r: primitive.NewSecret(), leaves: make([]treewrap.Leaf, n), known: map[uint32]primitive.Secret{}}
 	for i := range w.leaves {
 		w.set(uint32(i), pseudonym.KeyRequired)
 	}
@@ -41,7 +41,7 @@ func newRoom(t testing.TB, n int) *room {
 	d := w.write(treewrap.Write{})
 	var err error
 	if w.hub, err = w.hub.Commit(w.epoch, w.leaves, w.links, d); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return w
 }
@@ -87,9 +87,9 @@ func link(b byte, gid []byte) (pseudonym.RoomLink, *primitive.KEMPrivateKey) {
 	return pseudonym.NewRoomLink([16]byte{b}, seed, gid, 1), pseudonym.JoinKey(seed, gid)
 }
 
-func is(t testing.TB, name string, err, want error) {
-	t.Helper()
+func is(tb testing.TB, name string, err, want error) {
+	tb.Helper()
 	if !errors.Is(err, want) {
-		t.Errorf("%s: %v, want %v", name, err, want)
+		tb.Errorf("%s: %v, want %v", name, err, want)
 	}
 }
