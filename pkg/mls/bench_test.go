@@ -28,8 +28,11 @@ func bench(tb testing.TB, n int, filled bool) *world {
 }
 
 func BenchmarkHub(b *testing.B) {
-	for _, n := range []int{2, 10, 100, 1000} {
+	for _, n := range []int{2, 10, 100, 1000, 10000} {
 		for _, tree := range []string{"filled", "blank"} {
+			if n == 10000 && tree == "filled" {
+				continue // takes minutes to make
+			}
 			w := bench(b, n, tree == "filled")
 			info := w.groupInfo(w.state(), 0, nil).Message()
 			commit := w.commit(mls.LeafIndex(n/2), commitOptions{list: values(mls.RemoveProposal(mls.LeafIndex(n / 3)))})
