@@ -30,7 +30,7 @@ type builder struct {
 }
 
 // build returns the staged commit without its framing.
-func (b *builder) build() (*Staged, error) {
+func (b *builder) build() (staged *Staged, err error) {
 	o := b.commitOptions
 	plan, err := b.base.Plan(b.sender, b.list, o.Now)
 	if err != nil {
@@ -43,7 +43,12 @@ func (b *builder) build() (*Staged, error) {
 		if path, err = b.path(plan, commit, e); err != nil {
 			return nil, err
 		}
-		defer path.WipePathSecrets()
+		defer func() {
+			if staged == nil {
+				path.Wipe()
+			}
+			path.WipePathSecrets()
+		}()
 	} else if b.leafOptions != nil {
 		// RFC 9420 §12.4: without a path the leaf stays.
 		return nil, wire.Refuse(wire.RulePathRequired)

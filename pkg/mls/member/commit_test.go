@@ -134,27 +134,6 @@ func TestStaleUpdate(t *testing.T) {
 	w.Say(w.Clients[1], member.SendOptions{})
 }
 
-// What a stored list excludes is sorted out by the committer: Removes first,
-// then the newest.
-func TestConflictingProposals(t *testing.T) {
-	w := world(t, 5)
-	victim := w.Clients[4].Group.OwnLeaf()
-	w.ProposeUpdate(w.Clients[4], nil, member.SendOptions{})
-	w.ProposeUpdate(w.Clients[3], nil, member.SendOptions{})
-	w.ProposeUpdate(w.Clients[3], nil, member.SendOptions{})
-	w.Propose(w.Clients[1], mls.RemoveProposal(victim), member.SendOptions{})
-	w.Propose(w.Clients[2], mls.RemoveProposal(victim), member.SendOptions{})
-	w.Propose(w.Clients[2], mls.RemoveProposal(w.Clients[0].Group.OwnLeaf()), member.SendOptions{})
-	e := w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient())
-	v := e.Commit
-	if len(v.Removed) != 1 || v.Removed[0] != victim || len(v.Updated) != 1 || len(v.Added) != 1 || len(v.Unused) != 4 {
-		t.Errorf("%d removed, %d updated, %d added, %d unused", len(v.Removed), len(v.Updated), len(v.Added), len(v.Unused))
-	}
-	for _, c := range w.Clients {
-		w.Commit(c, member.CommitOptions{})
-	}
-}
-
 // Numbers 37 and 69: PSKs, external and of past epochs.
 func TestPSKs(t *testing.T) {
 	suites(t, func(t *testing.T, s mls.CipherSuite) {

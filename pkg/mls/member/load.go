@@ -94,7 +94,7 @@ func (l *loader) find(public []byte) (mls.Signer, error) {
 }
 
 // history reads past epochs, which count down from the current one, and
-// resumption secrets.
+// resumption secrets. Limits that became narrower hold from the next epoch on.
 func (l *loader) history(public, private, resumptions []byte, g *Group) error {
 	s, limits := l.state.Suite(), l.state.Limits()
 	current := l.state.Context().Epoch
@@ -102,7 +102,7 @@ func (l *loader) history(public, private, resumptions []byte, g *Group) error {
 	for !pub.Empty() {
 		p, err := l.pastPublic(pub)
 		n := uint64(len(g.past)) + 1
-		if err != nil || n > current || p.context.Epoch != current-n || len(g.past) >= max(0, limits.PastEpochs) {
+		if err != nil || n > current || p.context.Epoch != current-n {
 			return errState
 		}
 		p.senderData = secret.ReadSecret(priv, s.HashSize())
@@ -118,7 +118,7 @@ func (l *loader) history(public, private, resumptions []byte, g *Group) error {
 	for !r.Empty() {
 		v := resumption{epoch: r.Uint64(), secret: secret.ReadSecret(r, s.HashSize())}
 		n := uint64(len(g.resumption)) + 1
-		if n > current || v.epoch != current-n || len(g.resumption) >= max(0, limits.ResumptionSecrets) {
+		if n > current || v.epoch != current-n {
 			return errState
 		}
 		g.resumption = append(g.resumption, v)

@@ -137,7 +137,7 @@ func (g *Group) processProposal(a *wire.AuthenticatedContent) (*Group, *mls.Even
 func applicationEvent(a *wire.AuthenticatedContent, leaf *wire.LeafNode) *mls.Event {
 	return &mls.Event{
 		Kind: wire.ContentApplication, Epoch: a.Content.Epoch, Sender: a.Content.Sender,
-		AAD: bytes.Clone(a.Content.AAD), Data: bytes.Clone(a.Content.ApplicationData), Leaf: leaf,
+		AAD: bytes.Clone(a.Content.AAD), Data: bytes.Clone(a.Content.ApplicationData), Leaf: leaf.Clone(),
 	}
 }
 
