@@ -283,3 +283,44 @@ func TestSignatureKeyRefusals(t *testing.T) {
 		t.Error("suite 4 is not in the profile")
 	}
 }
+
+func TestNamesAndWipe(t *testing.T) {
+	for got, want := range map[fmt.Stringer]string{
+		primitive.Ed25519: "Ed25519", primitive.ECDSAP256: "ECDSA P-256", primitive.Algorithm(1): "unknown",
+		primitive.X25519: "X25519", primitive.XWing: "X-Wing", primitive.KEM(1): "unknown",
+	} {
+		if got.String() != want {
+			t.Errorf("%v, want %s", got, want)
+		}
+	}
+	for _, k := range []primitive.KEM{0, 0x0010} {
+		if k.Valid() || k.EncSize() != 0 || k.PublicKeySize() != 0 {
+			t.Errorf("KEM %#x", uint16(k))
+		}
+	}
+	sign, _ := primitive.GenerateSigningKey(primitive.Ed25519)
+	kem, _ := primitive.GenerateKEMKey(primitive.X25519)
+	// Public keys are identifiers: they do not print either.
+	for _, s := range []string{fmt.Sprint(sign.Public()), fmt.Sprint(kem.Public())} {
+		if s != "Ed25519 key" && s != "X25519 key" {
+			t.Errorf("prints %q", s)
+		}
+	}
+	if kem.Public().KEM() != primitive.X25519 {
+		t.Error("KEM of a public key")
+	}
+	for _, s := range []string{sign.String(), sign.GoString(), kem.String(), kem.GoString(), sign.Raw().String(), sign.Raw().GoString(), primitive.Key128{}.String(), primitive.Key128{}.GoString()} {
+		if s != "[redacted]" {
+			t.Errorf("prints %q", s)
+		}
+	}
+	sign.Wipe()
+	kem.Wipe()
+	if !bytes.Equal(sign.Raw().Bytes(), make([]byte, 32)) || !bytes.Equal(kem.Raw().Bytes(), make([]byte, 32)) {
+		t.Error("Wipe")
+	}
+	a := primitive.DeriveSecret(primitive.NewSecret(), "label", nil)
+	if !a.Present() || len(a.Bytes()) != 32 {
+		t.Error("DeriveSecret")
+	}
+}

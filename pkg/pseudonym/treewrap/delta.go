@@ -49,6 +49,13 @@ func (d *Delta) ID() [32]byte {
 	return primitive.Hash(b)
 }
 
+// HasLeaf reports whether the delta writes the payload of a leaf, as that of a
+// replaced credential (SPEC.md R-9) and a link joiner's must.
+func (d *Delta) HasLeaf(leaf uint32) bool {
+	_, ok := slices.BinarySearchFunc(d.Nodes, 2*leaf, func(n Node, y uint32) int { return cmp.Compare(n.Index, y) })
+	return ok
+}
+
 // AppendBinary appends the serialized delta.
 func (d *Delta) AppendBinary(b []byte) ([]byte, error) {
 	b = binary.BigEndian.AppendUint64(b, d.Epoch)

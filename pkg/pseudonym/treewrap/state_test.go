@@ -102,6 +102,9 @@ func TestUnresolvedLeaves(t *testing.T) {
 	w.next()
 	w.leaves = append(w.leaves, treewrap.Leaf{Present: true, Hash: randomHash(), Rule: pseudonym.KeyRequired})
 	d, v := w.stage(treewrap.Write{})
+	if d.HasLeaf(4) || d.HasLeaf(0) {
+		t.Error("delta writes an unresolved or a clean leaf")
+	}
 	if !slices.Equal(d.Unresolved, []uint32{4}) {
 		t.Errorf("unresolved %v", d.Unresolved)
 	}
@@ -121,6 +124,9 @@ func TestUnresolvedLeaves(t *testing.T) {
 	w.leaves[4].Added = false
 	w.known[4] = primitive.NewSecret()
 	d = w.write(treewrap.Write{})
+	if !d.HasLeaf(4) {
+		t.Error("delta does not write the leaf")
+	}
 	next, full, err := w.hub.Refresh(w.epoch, w.leaves, nil, d)
 	if err != nil || full || len(next.Touched(w.leaves)) != 0 {
 		t.Errorf("refresh: full %v, %v", full, err)
