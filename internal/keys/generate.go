@@ -52,6 +52,13 @@ func Generate(dir string, role Role, domain string, hosts []string, now time.Tim
 	if err := writePEM(filepath.Join(dir, "public", "operator.pem"), pemCertificate, root.cert.Raw); err != nil {
 		return err
 	}
+	identity, err := readCertificates(filepath.Join(dir, "identity.crt"))
+	if err != nil {
+		return err
+	}
+	if err := writePEM(filepath.Join(dir, "public", "identity.pem"), pemCertificate, identity[0].Raw); err != nil {
+		return err
+	}
 	// Last: its presence says that the directory is complete.
 	if err := root.save(filepath.Join(dir, "operator")); err != nil {
 		return err

@@ -14,11 +14,15 @@ import (
 // members check what they can see.
 type Rules struct{ mls.OpenRules }
 
-// Credential accepts what parses as a PseudonymousCredential, and the x509
-// credential of an external sender, which is compared with the hub's elsewhere.
+// Credential accepts what parses as a PseudonymousCredential, and x509
+// credentials where they can be an external sender's, whose owner is compared
+// with the hub elsewhere; Check refuses them in leaves.
 func (Rules) Credential(c mls.Credential, _ []byte, at mls.Place) error {
-	if at == mls.PlaceNewExternalSender || at == mls.PlaceChangedExternalSender {
-		return nil
+	switch at {
+	case mls.PlaceTree, mls.PlaceNewExternalSender, mls.PlaceChangedExternalSender:
+		if c.Type == mls.CredentialX509 {
+			return nil
+		}
 	}
 	_, err := pseudonym.ParseCredential(uint16(c.Type), c.Body)
 	return err

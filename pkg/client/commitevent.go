@@ -1,0 +1,141 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// commitEvent moves the room to its next epoch: our own commit is confirmed,
+// anybody else's is processed and drops ours (SPEC.md R-77).
+func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *seal.CommitEvent, b batch) error {
+	now := time.Now()
+	p := r.st.Pending
+	r.st.Pending = nil
+	before := r.names(c)
+	if p != nil && string(p.Commit) == string(body.Commit) {
+		g, _, err := r.g.Confirm()
+		if err != nil {
+			return fmt.Errorf("confirming the own commit: %w", err)
+		}
+		r.g.Retire(g)
+		r.g = g
+		d, err := primitive.ParseSecret(p.D)
+		if err != nil {
+			return err
+		}
+		r.setK(seal.NewDeliveryKey(d, r.st.GroupID, e.Epoch+1, p.LeafKey), now)
+		for i, k := range p.LinkKeys {
+			r.st.LinkKeys[i] = k
+		}
+	} else {
+		g, ev, err := r.g.Process(body.Commit)
+		if err != nil {
+			// SPEC.md R-140: the hub accepted what we cannot process. The room stays
+			// where it is; an application can join again by a link.
+			r.st.Forked = true
+			return c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
+		}
+		if g.Status() == member.Removed {
+			r.st.Removed = true
+			return c.emit(b, Event{Kind: KindRemoved, Room: r.st.uri(), Seq: e.Seq, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()})
+		}
+		old := r.g
+		r.g = g
+		old.Retire(g)
+		r.setK(r.deliveryKey().Next(), now)
+		c.learnLinks(r, ev.Commit)
+		if err := c.answered(ctx, r, ev, b); err != nil {
+			return err
+		}
+	}
+	r.prune()
+	if r.st.Peer != "" {
+		return nil // connection rooms are not shown
+	}
+	added, removed := difference(before, r.names(c))
+	return c.emit(b, Event{
+		Kind: KindMembers, Room: r.st.uri(), Seq: e.Seq, Added: added, Removed: removed, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC(),
+	})
+}
+
+// learnLinks opens the link keys that a commit brought (SPEC.md R-17).
+func (c *Client) learnLinks(r *room, v *mls.CommitView) {
+	aad, err := pseudonym.ParseAAD(v.AAD)
+	if err != nil {
+		return
+	}
+	data, ok := aad.Get(pseudonym.AADAddAAD)
+	if !ok {
+		return
+	}
+	entries, err := pseudonym.ParseAddAAD(data)
+	if err != nil {
+		return
+	}
+	leaves := slices.Clone(v.Added)
+	if len(entries) > len(leaves) { // a joiner's or replaced credential of the committer
+		leaves = append(leaves, v.Committer)
+	}
+	for i, entry := range entries {
+		if i < len(leaves) && entry != nil {
+			r.openEntry(uint32(leaves[i]), entry)
+		}
+	}
+}
+
+// openEntry opens a static entry for a leaf. What does not open leaves the leaf
+// unverified (SPEC.md R-4).
+func (r *room) openEntry(index uint32, entry []byte) {
+	l := r.g.Public().Leaf(mls.LeafIndex(index))
+	wrapper, err := primitive.ParseSecret(r.st.Wrapper)
+	if l == nil || err != nil {
+		return
+	}
+	cred, err := credentialOf(l)
+	if err != nil {
+		return
+	}
+	if key, err := pseudonym.UnwrapStatic(wrapper, r.st.GroupID, cred.Hash(), entry); err == nil {
+		r.st.LinkKeys[index] = slices.Clone(key.Bytes())
+	}
+}
+
+// names are the users of a room's leaves, the pseudonym where unverified.
+func (r *room) names(c *Client) map[uint32]string {
+	out := make(map[uint32]string)
+	for i, l := range r.g.Public().Members() {
+		cred, err := credentialOf(l)
+		if err != nil {
+			continue
+		}
+		out[uint32(i)] = cred.User.String()
+		if real, ok := c.reveal(r, uint32(i), cred); ok {
+			out[uint32(i)] = real.User.String()
+		}
+	}
+	return out
+}
+
+func difference(before, after map[uint32]string) (added, removed []string) {
+	for i, n := range after {
+		if before[i] != n {
+			added = append(added, n)
+		}
+	}
+	for i, n := range before {
+		if after[i] != n {
+			removed = append(removed, n)
+		}
+	}
+	slices.Sort(added)
+	slices.Sort(removed)
+	return added, removed
+}

@@ -1,0 +1,151 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// CreateRoom makes a room at a hub and returns its URI. Its members are added
+// with Add, or join by a link made with CreateLink.
+func (c *Client) CreateRoom(ctx context.Context, hub string) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, err := c.create(ctx, hub, func(p *pseudonym.Room, _ []byte) { p.JoinRule = pseudonym.JoinByLink })
+	if err != nil {
+		return "", fmt.Errorf("creating a room: %w", err)
+	}
+	return r.st.uri(), nil
+}
+
+// create makes a room whose policy shape completes (SPEC.md §21, A1).
+func (c *Client) create(ctx context.Context, hub string, shape func(p *pseudonym.Room, groupID []byte)) (*room, error) {
+	senders, err := c.hubIdentity(ctx, hub)
+	if err != nil {
+		return nil, err
+	}
+	user, err := pseudonym.NewID(c.account.Domain, pseudonym.User)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := c.makeLeaf(ctx, Suite, user, nil)
+	if err != nil {
+		return nil, err
+	}
+	groupID := member.RandomGroupID()
+	policy := &pseudonym.Room{
+		Requirement: pseudonym.RequireAll, Scheme: pseudonym.SchemeStatic, DefaultRole: pseudonym.Member,
+		Roles: []pseudonym.RoleEntry{{User: user, Role: pseudonym.Admin}}, Limits: pseudonym.DefaultLimits(),
+	}
+	shape(policy, groupID)
+	extensions, err := groupExtensions(policy, senders)
+	if err != nil {
+		return nil, err
+	}
+	g, err := member.Create(leaf.identity, groupID, member.CreateOptions{Options: memberOptions(), Extensions: extensions, Lifetime: lifetime(time.Now())})
+	if err != nil {
+		return nil, err
+	}
+	info, err := g.GroupInfo(member.GroupInfoOptions{})
+	if err != nil {
+		return nil, err
+	}
+	wrapper, d := primitive.NewSecret(), primitive.NewSecret()
+	r := &room{g: g, st: roomState{
+		GroupID: groupID, Hub: hub, Suite: uint16(Suite), Wrapper: slices.Clone(wrapper.Bytes()),
+		Signers:  map[string][]byte{b64(leaf.signer.Public()): leaf.signer.Private()},
+		LinkKeys: map[uint32][]byte{0: slices.Clone(leaf.linkKey.Bytes())}, Seen: make(map[uint32]string),
+		Buffer: make(map[uint64][]byte), Sent: make(map[string]bool),
+	}}
+	signer, err := newLeafSigner(Suite, leaf.signer)
+	if err != nil {
+		return nil, err
+	}
+	var res hubv1.CreateRoomResponse
+	err = c.do(ctx, call{
+		to: hubOf(hub), method: seal.MethodCreateRoom, groupID: groupID, token: true, kind: seal.AuthNewLeaf, signer: signer,
+		body: &hubv1.CreateRoomRequest{
+			GroupInfo: info, LinkEntry: pseudonym.WrapStatic(wrapper, groupID, leaf.tbs.Hash(), leaf.linkKey), DeliverySecret: d.Bytes(),
+		},
+	}, &res)
+	if err != nil {
+		return nil, err
+	}
+	start := seal.ChainStart(groupID)
+	r.st.Chain = start[:]
+	r.setK(seal.NewDeliveryKey(d, groupID, 0, leaf.signer.Public()), time.Now())
+	r.st.PrevK = nil
+	b := make(batch)
+	if err := r.save(b, true); err != nil {
+		return nil, err
+	}
+	if err := c.store.Write(b); err != nil {
+		return nil, err
+	}
+	c.rooms[r.id()] = r
+	return r, nil
+}
+
+// hubIdentity returns the external_senders extension that names the hub, from
+// its verified certificates.
+func (c *Client) hubIdentity(ctx context.Context, hub string) (mls.Extension, error) {
+	k, err := c.t.published(ctx, hubOf(hub))
+	if err != nil {
+		return mls.Extension{}, err
+	}
+	return mls.ExternalSendersExtension(mls.ExternalSender{
+		SignatureKey: k.identity.Bytes(), Credential: mls.X509Credential(k.raw.GetCertificates()...),
+	}), nil
+}
+
+// groupExtensions are the three extensions of a room's GroupContext (SPEC.md §4.1).
+func groupExtensions(policy *pseudonym.Room, senders mls.Extension) ([]mls.Extension, error) {
+	data, err := policy.AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
+	required := mls.RequiredCapabilities{
+		Extensions:  convert[mls.ExtensionType](pseudonym.RequiredExtensions()),
+		Credentials: []mls.CredentialType{mls.CredentialType(pseudonym.CredentialPseudonymous)},
+	}
+	return []mls.Extension{required.Extension(), senders, {Type: mls.ExtensionType(pseudonym.ExtensionRoom), Data: data}}, nil
+}
+
+// checkRoom refuses a group that is not a room of this profile at the hub it
+// claims: there is no fallback to identifying credentials (SPEC.md §8). It
+// returns the hub's key for receipts.
+func (c *Client) checkRoom(hub string, g *mls.PublicGroup) (*pseudonym.Room, primitive.PublicKey, error) {
+	data, ok := g.Extension(mls.ExtensionType(pseudonym.ExtensionRoom))
+	if !ok {
+		return nil, primitive.PublicKey{}, ErrUnverified
+	}
+	policy, err := pseudonym.ParseRoom(data)
+	if err != nil {
+		return nil, primitive.PublicKey{}, err
+	}
+	key, err := c.hubKey(hub, g)
+	return policy, key, err
+}
+
+// hubKey returns the key of the room's external sender 0, which must be a valid
+// identity of the hub.
+func (c *Client) hubKey(hub string, g *mls.PublicGroup) (primitive.PublicKey, error) {
+	data, _ := g.Extension(mls.ExtensionExternalSenders)
+	senders, err := mls.ParseExternalSenders(data, nil)
+	if err != nil || len(senders) == 0 {
+		return primitive.PublicKey{}, ErrUnverified
+	}
+	key, err := pseudonym.VerifyService(senders[0].Credential.Certificates, hub, c.trust.Operators, time.Now())
+	if err != nil || string(key.Bytes()) != string(senders[0].SignatureKey) {
+		return primitive.PublicKey{}, ErrUnverified
+	}
+	return key, nil
+}

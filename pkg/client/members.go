@@ -1,0 +1,251 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// Add adds users that this client is connected with to a room (SPEC.md §21, A2).
+func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, err := c.lookup(roomURI)
+	if err != nil {
+		return err
+	}
+	var fetched []*arrival
+	for _, u := range users {
+		a, err := c.fetchPackages(ctx, u)
+		if err != nil {
+			return fmt.Errorf("fetching key packages: %w", err)
+		}
+		fetched = append(fetched, a...)
+	}
+	return c.update(ctx, r, func() (*plan, error) {
+		wrapper, err := primitive.ParseSecret(r.st.Wrapper)
+		if err != nil {
+			return nil, err
+		}
+		p := &plan{welcome: []mls.Extension{{
+			Type: mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper), Data: pseudonym.AppendWrapperKey(nil, wrapper),
+		}}}
+		for _, a := range fetched {
+			p.proposals = append(p.proposals, mls.AddProposal(a.kp))
+			p.entries = append(p.entries, pseudonym.WrapStatic(wrapper, r.st.GroupID, a.tbsHash, a.linkKey))
+			p.linkKeys = append(p.linkKeys, a.linkKey)
+		}
+		return p, nil
+	})
+}
+
+// arrival is a client about to be added.
+type arrival struct {
+	kp      *mls.KeyPackage
+	tbsHash [32]byte
+	linkKey primitive.Secret
+}
+
+// fetchPackages takes one set of a user's KeyPackages with the connection's
+// token, and makes sure that they are that user's before they are used (SPEC.md
+//
+func (c *Client) fetchPackages(ctx context.Context, user string) ([]*arrival, error) {
+	conn := c.conns[user]
+	if conn == nil || !conn.Complete {
+		return nil, ErrNoConnection
+	}
+	key, err := secretOf(conn.PeerKey)
+	if err != nil {
+		return nil, err
+	}
+	var res relayv1.FetchKeyPackagesResponse
+	err = c.do(ctx, call{
+		to: providerOf(conn.PeerProvider), method: seal.MethodFetchKeyPackages, token: true, kind: seal.AuthNone,
+		body: &relayv1.FetchKeyPackagesRequest{
+			ConnectionToken: conn.PeerToken, CipherSuite: uint32(Suite), CredentialTypes: []uint32{uint32(pseudonym.CredentialPseudonymous)},
+		},
+	}, &res)
+	if err != nil {
+		return nil, err
+	}
+	var out []*arrival
+	now := time.Now()
+	for _, raw := range res.GetKeyPackages() {
+		kp, err := mls.ParseKeyPackage(raw, nil)
+		if err != nil {
+			return nil, mmrerr.PackageInvalid
+		}
+		if err := mls.VerifyKeyPackage(kp, now, nil); err != nil {
+			return nil, mmrerr.PackageInvalid
+		}
+		cred, err := credentialOf(kp.Leaf)
+		if err != nil {
+			return nil, mmrerr.PackageInvalid
+		}
+		linkKey := pseudonym.DeriveLinkKey(key, cred.TBS)
+		real, err := cred.Reveal(linkKey, c.trust.Providers, now)
+		if err != nil || real.User.String() != user {
+			return nil, ErrUnverified
+		}
+		out = append(out, &arrival{kp, cred.Hash(), linkKey})
+	}
+	if len(out) == 0 {
+		return nil, mmrerr.NoConsent
+	}
+	return out, nil
+}
+
+// Remove removes all devices of a user from a room, with its role (SPEC.md §21, A8).
+func (c *Client) Remove(ctx context.Context, roomURI, user string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, err := c.lookup(roomURI)
+	if err != nil {
+		return err
+	}
+	return c.update(ctx, r, func() (*plan, error) { return c.removal(r, user) })
+}
+
+func (c *Client) removal(r *room, user string) (*plan, error) {
+	p := new(plan)
+	var gone pseudonym.ID
+	names := r.names(c)
+	for i, l := range r.g.Public().Members() {
+		cred, err := credentialOf(l)
+		if err != nil || names[uint32(i)] != user {
+			continue
+		}
+		if i == r.g.OwnLeaf() {
+			return nil, errors.New("client: cannot remove oneself; leave the room instead")
+		}
+		gone = cred.User
+		p.proposals = append(p.proposals, mls.RemoveProposal(i))
+	}
+	if len(p.proposals) == 0 {
+		return nil, fmt.Errorf("client: no such member in this room: %w", ErrUnverified)
+	}
+	policy, err := r.policy()
+	if err != nil {
+		return nil, err
+	}
+	n := len(policy.Roles)
+	policy.Roles = slices.DeleteFunc(policy.Roles, func(e pseudonym.RoleEntry) bool { return e.User == gone })
+	if len(policy.Roles) != n {
+		change, err := r.policyChange(policy)
+		if err != nil {
+			return nil, err
+		}
+		p.proposals = append(p.proposals, change)
+	}
+	return p, nil
+}
+
+// policyChange proposes a new policy: the GroupContext's extensions with
+// mmr_room replaced.
+func (r *room) policyChange(policy *pseudonym.Room) (*mls.ProposalBody, error) {
+	data, err := policy.AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
+	es := slices.Clone(r.g.Public().Context().Extensions)
+	for i := range es {
+		if es[i].Type == mls.ExtensionType(pseudonym.ExtensionRoom) {
+			es[i].Data = data
+		}
+	}
+	return mls.ExtensionsProposal(es), nil
+}
+
+// Refresh replaces this client's keys and address in a room by an empty commit
+// (SPEC.md R-51). A welcomed client does it within a day; everybody monthly.
+func (c *Client) Refresh(ctx context.Context, roomURI string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, err := c.lookup(roomURI)
+	if err != nil {
+		return err
+	}
+	return c.update(ctx, r, func() (*plan, error) { return new(plan), nil })
+}
+
+// Send sends an application message to a room and returns when the hub has
+// accepted it.
+func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, err := c.lookup(roomURI)
+	if err != nil {
+		return err
+	}
+	if err := c.settle(ctx, r); err != nil {
+		return err
+	}
+	for range maxRaces {
+		g, msg, err := r.g.Send(data, member.SendOptions{AAD: []byte{0}, Padding: member.PadToBucket})
+		if errors.Is(err, member.ErrCommitFirst) {
+			if err := c.update(ctx, r, func() (*plan, error) { return new(plan), nil }); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.g = g
+		r.st.Outgoing = &outgoingState{Message: msg, RequestID: random(16)}
+		r.st.Sent[messageHash(msg)] = true
+		b := make(batch)
+		if err := r.save(b, false); err != nil {
+			return err
+		}
+		if err := c.store.Write(b); err != nil {
+			return err
+		}
+		err = c.sendOutgoing(ctx, r)
+		if errors.Is(err, mmrerr.WrongEpoch) || errors.Is(err, mmrerr.EpochTooOld) {
+			if err := c.catchUp(ctx, r); err != nil {
+				return err
+			}
+			if r.st.Removed {
+				return ErrRemoved
+			}
+			continue // a new message in the new epoch
+		}
+		return err
+	}
+	return errors.New("client: the room's epoch changed all the time; try again")
+}
+
+// sendOutgoing sends the stored message. It is forgotten when its fate is known.
+func (c *Client) sendOutgoing(ctx context.Context, r *room) error {
+	o := r.st.Outgoing
+	own, err := r.own()
+	if err != nil {
+		return err
+	}
+	var res hubv1.SubmitResponse
+	err = c.do(ctx, call{
+		to: hubOf(r.st.Hub), method: seal.MethodSubmit, groupID: r.st.GroupID, kind: seal.AuthLeaf, leaf: uint32(r.g.OwnLeaf()), signer: own,
+		body: &hubv1.SubmitRequest{Message: o.Message}, id: [16]byte(o.RequestID),
+	}, &res)
+	if err != nil {
+		if !refused(err) {
+			return err
+		}
+		r.st.Outgoing = nil
+		delete(r.st.Sent, messageHash(o.Message))
+		return errors.Join(err, c.write(r))
+	}
+	return c.adopt(ctx, r, res.GetAccepted(), &seal.MessageEvent{Message: o.Message})
+}

@@ -1,0 +1,52 @@
+package client
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Option adjusts a client. The zero set is right for most.
+type Option interface{ apply(*options) }
+
+type options struct {
+	log       *slog.Logger
+	retryFor  time.Duration
+	poolSets  int
+	tokens    int
+	gapWait   time.Duration
+	dialDelay time.Duration
+}
+
+type optionFunc func(*options)
+
+func (f optionFunc) apply(o *options) { f(o) }
+
+// WithLogger makes the client report what it repeats and repairs. Default: silence.
+func WithLogger(l *slog.Logger) Option { return optionFunc(func(o *options) { o.log = l }) }
+
+// WithRetryFor sets how long a call is repeated while services are out of
+// reach. Default 30 s.
+func WithRetryFor(d time.Duration) Option { return optionFunc(func(o *options) { o.retryFor = d }) }
+
+// WithPoolSets sets how many KeyPackages are kept in each connection's pool.
+// Default 6, besides two last-resort ones; at most 30.
+func WithPoolSets(n int) Option {
+	return optionFunc(func(o *options) { o.poolSets = min(max(n, 1), 30) })
+}
+
+// WithTokenBatch sets how many tokens are fetched at once. Default 8; at most 64.
+func WithTokenBatch(n int) Option {
+	return optionFunc(func(o *options) { o.tokens = min(max(n, 1), 64) })
+}
+
+// WithGapWait sets how long a gap in a room's events is waited out before the
+// client catches up. Default 30 s (SPEC.md R-76).
+func WithGapWait(d time.Duration) Option { return optionFunc(func(o *options) { o.gapWait = d }) }
+
+func newOptions(os []Option) options {
+	o := options{log: slog.New(slog.DiscardHandler), retryFor: 30 * time.Second, poolSets: 6, tokens: 8, gapWait: 30 * time.Second}
+	for _, x := range os {
+		x.apply(&o)
+	}
+	return o
+}

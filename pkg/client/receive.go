@@ -1,0 +1,312 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// heldEnvelope is an envelope that no room's key opens yet (SPEC.md R-75).
+type heldEnvelope struct {
+	Envelope []byte
+	Until    int64 // Unix seconds
+}
+
+// envelope takes one mailbox entry: whatever it changes and the cursor are
+// written in one step, and only then may it be acknowledged. An error means
+// that nothing changed and the entry is to be read again; what can never be
+// read is dropped.
+func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id <= c.mailbox.Cursor {
+		return nil
+	}
+	b := make(batch)
+	form, err := seal.EnvelopeForm(env)
+	switch {
+	case err != nil:
+	case form == seal.FormFirst:
+		if err := c.firstContact(ctx, env, b); err != nil {
+			return err
+		}
+	default:
+		if err := c.open(ctx, env, b, true); err != nil {
+			return err
+		}
+	}
+	c.mailbox.Cursor = id
+	if err := b.put(recMailbox, c.mailbox); err != nil {
+		return err
+	}
+	if err := c.store.Write(b); err != nil {
+		return err
+	}
+	if err := c.tidy(ctx); err != nil {
+		c.opts.log.Warn("a connection room is not tidied yet")
+	}
+	return nil
+}
+
+// open finds the room whose K opens an envelope of form 2 and hands the event
+// on. An envelope that fits no room is held, unless it was held before.
+func (c *Client) open(ctx context.Context, env []byte, b batch, hold bool) error {
+	for _, r := range c.rooms {
+		if r.st.Removed {
+			continue
+		}
+		raw, pending := r.tryOpen(env)
+		if pending {
+			// Our own commit was accepted, and the event is on its way (SPEC.md R-77).
+			if err := c.catchUp(ctx, r); err != nil {
+				return err
+			}
+			raw, _ = r.tryOpen(env)
+		}
+		if raw == nil {
+			continue
+		}
+		e, err := seal.ParseEvent(raw)
+		if err != nil || string(e.GroupID) != string(r.st.GroupID) {
+			continue
+		}
+		return c.arrived(ctx, r, e, b)
+	}
+	if !hold {
+		return errors.New("client: no room for this envelope")
+	}
+	c.mailbox.NextHeld++
+	n := c.mailbox.NextHeld
+	h := &heldEnvelope{env, time.Now().Unix() + heldFor}
+	c.held[n] = h
+	if len(c.held) > maxHeld {
+		oldest := n
+		for k := range c.held {
+			oldest = min(oldest, k)
+		}
+		delete(c.held, oldest)
+		b.del(recHeld + strconv.FormatUint(oldest, 10))
+	}
+	return b.put(recHeld+strconv.FormatUint(n, 10), h)
+}
+
+// tryOpen opens an envelope with the room's K of this epoch, of up to 32 later
+// ones, or of the one before. pending reports that the K of our own staged
+// commit would open it.
+func (r *room) tryOpen(env []byte) (raw []byte, pending bool) {
+	k := r.deliveryKey()
+	for range laterEpochs + 1 {
+		if k.Hints(env) {
+			if raw, err := seal.OpenEnvelope(k, env); err == nil {
+				return raw, false
+			}
+		}
+		k = k.Next()
+	}
+	if len(r.st.PrevK) > 0 && time.Now().Unix() <= r.st.PrevUntil {
+		if s, err := primitive.ParseSecret(r.st.PrevK); err == nil {
+			if raw, err := seal.OpenEnvelope(seal.StoredDeliveryKey(r.st.PrevEpoch, s), env); err == nil {
+				return raw, false
+			}
+		}
+	}
+	if p := r.st.Pending; p != nil && !p.Join {
+		if d, err := primitive.ParseSecret(p.D); err == nil {
+			return nil, seal.NewDeliveryKey(d, r.st.GroupID, r.st.Epoch+1, p.LeafKey).Hints(env)
+		}
+	}
+	return nil, false
+}
+
+// unhold tries what was held again, after a room came or moved on.
+func (c *Client) unhold(ctx context.Context, b batch) {
+	now := time.Now().Unix()
+	for n, h := range c.held {
+		if now > h.Until || c.open(ctx, h.Envelope, b, false) == nil {
+			delete(c.held, n)
+			b.del(recHeld + strconv.FormatUint(n, 10))
+		}
+	}
+}
+
+// arrived puts an event into the room's order and processes what is next
+// (SPEC.md R-76).
+func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) error {
+	if _, ok := e.Body.(*seal.CoverEvent); ok || e.Seq <= r.st.Seq || r.st.Forked {
+		return nil
+	}
+	raw, err := e.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	r.st.Buffer[e.Seq] = raw
+	moved := false
+	for {
+		raw, ok := r.st.Buffer[r.st.Seq+1]
+		if !ok || r.st.Removed || r.st.Forked {
+			break
+		}
+		next, err := seal.ParseEvent(raw)
+		if err != nil {
+			return err
+		}
+		epoch, err := c.process(ctx, r, next, b)
+		if err != nil {
+			return err
+		}
+		moved = moved || epoch
+		delete(r.st.Buffer, r.st.Seq)
+	}
+	switch {
+	case len(r.st.Buffer) == 0:
+		r.st.GapSince = 0
+	case r.st.GapSince == 0:
+		r.st.GapSince = time.Now().UnixMilli()
+	}
+	if r.st.Removed {
+		return c.forgetRoom(r, b)
+	}
+	if err := r.save(b, true); err != nil {
+		return err
+	}
+	if moved && len(c.held) > 0 {
+		c.unhold(ctx, b)
+	}
+	return nil
+}
+
+// process applies the room's next event. It reports whether the epoch changed.
+func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (bool, error) {
+	if !c.genuine(r, e) {
+		r.st.Forked = true
+		return false, c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
+	}
+	r.st.Seq, r.st.Chain = e.Seq, slices.Clone(e.Chain[:])
+	switch body := e.Body.(type) {
+	case *seal.CommitEvent:
+		return true, c.commitEvent(ctx, r, e, body, b)
+	case *seal.ProposalEvent:
+		for _, p := range body.Proposals {
+			g, _, err := r.g.Process(p)
+			if err != nil {
+				c.opts.log.Warn("a proposal was refused")
+				continue
+			}
+			r.g = g
+		}
+	case *seal.MessageEvent:
+		return false, c.messageEvent(r, e, body, b)
+	}
+	return false, nil
+}
+
+// genuine checks an event's receipt and its place in the hash chain (SPEC.md
+//
+func (c *Client) genuine(r *room, e *seal.Event) bool {
+	core, err := e.Core()
+	if err != nil {
+		return false
+	}
+	want := seal.ChainNext([32]byte(r.st.Chain), e.Seq, core)
+	if want != e.Chain {
+		return false
+	}
+	key, err := c.hubKey(r.st.Hub, r.g.Public())
+	return err == nil && e.Accepted().Verify(key, e.Receipt) == nil
+}
+
+func messageHash(m []byte) string {
+	h := primitive.Hash(m)
+	return b64(h[:16])
+}
+
+// messageEvent decrypts an application message. Our own ones only advance the
+// room's order.
+func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b batch) error {
+	if h := messageHash(body.Message); r.st.Sent[h] {
+		delete(r.st.Sent, h)
+		if r.st.Outgoing != nil && string(r.st.Outgoing.Message) == string(body.Message) {
+			r.st.Outgoing = nil
+		}
+		return nil
+	}
+	g, ev, err := r.g.Process(body.Message)
+	if err != nil {
+		c.opts.log.Warn("a message could not be read")
+		return nil
+	}
+	r.g = g
+	out := Event{Kind: KindMessage, Room: r.st.uri(), Seq: e.Seq, Data: ev.Data, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()}
+	if ev.Leaf != nil {
+		if cred, err := credentialOf(ev.Leaf); err == nil {
+			if real, ok := c.reveal(r, uint32(ev.Sender.Index), cred); ok {
+				out.User = real.User.String()
+			}
+		}
+	}
+	return c.emit(b, out)
+}
+
+// catchUp reads the room's log from the hub, from the next event on (SPEC.md
+// It writes what it did. mu is held.
+func (c *Client) catchUp(ctx context.Context, r *room) error {
+	for !r.st.Removed && !r.st.Forked && r.g.Status() == member.Active {
+		own, err := r.own()
+		if err != nil {
+			return err
+		}
+		var res hubv1.CatchUpResponse
+		err = c.do(ctx, call{
+			to: hubOf(r.st.Hub), method: seal.MethodCatchUp, groupID: r.st.GroupID, kind: seal.AuthLeaf, leaf: uint32(r.g.OwnLeaf()), signer: own,
+			body: &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1},
+		}, &res)
+		if err != nil {
+			return err
+		}
+		before := r.st.Seq
+		b := make(batch)
+		for _, raw := range res.GetEvents() {
+			e, err := seal.ParseEvent(raw)
+			if err != nil || string(e.GroupID) != string(r.st.GroupID) {
+				return mmrerr.Malformed
+			}
+			if err := c.arrived(ctx, r, e, b); err != nil {
+				return err
+			}
+		}
+		if r.st.Seq >= res.GetLastSeq() || r.st.Seq == before {
+			r.st.GapSince = 0
+		}
+		if !r.st.Removed {
+			if err := r.save(b, true); err != nil {
+				return err
+			}
+		}
+		if err := c.store.Write(b); err != nil {
+			return err
+		}
+		if r.st.Seq >= res.GetLastSeq() || r.st.Seq == before {
+			return nil
+		}
+	}
+	return nil
+}
+
+// forgetRoom deletes everything of a room but the fact that it was left.
+func (c *Client) forgetRoom(r *room, b batch) error {
+	r.g.Retire(nil)
+	id := r.id()
+	b.del(recPublic + id)
+	b.del(recPrivate + id)
+	b.del(recRoom + id)
+	delete(c.rooms, id)
+	return nil
+}

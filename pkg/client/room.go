@@ -1,0 +1,298 @@
+package client
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/leafcheck"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// room is one room with its MLS state.
+type room struct {
+	st roomState
+	g  *member.Group
+}
+
+func (r *room) id() string { return b64(r.st.GroupID) }
+
+func memberOptions() member.Options {
+	return member.Options{Options: mls.Options{Rules: leafcheck.Rules{}, Limits: mls.Limits{MaxLifetime: -1}}}
+}
+
+func (c *Client) loadRooms(m map[string][]byte) error {
+	var failed error
+	err := each(m, recRoom, func(id string, st *roomState) {
+		r := &room{st: *st}
+		o := memberOptions()
+		var err error
+		if r.g, err = member.ParseGroup(m[recPublic+id], m[recPrivate+id], r.signer, &o); err != nil {
+			failed = fmt.Errorf("client: reading a room: %w", err)
+			return
+		}
+		c.rooms[id] = r
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// signer returns the signer of one of the room's own leaf keys.
+func (r *room) signer(public []byte) mls.Signer {
+	raw, ok := r.st.Signers[b64(public)]
+	if !ok {
+		return nil
+	}
+	k, err := member.NewSigner(mls.CipherSuite(r.st.Suite), raw)
+	if err != nil {
+		return nil
+	}
+	return k
+}
+
+// leafSigner signs requests to the hub with a leaf's key.
+type leafSigner struct {
+	signer mls.Signer
+	public primitive.PublicKey
+}
+
+func newLeafSigner(suite mls.CipherSuite, s mls.Signer) (leafSigner, error) {
+	alg, ok := primitive.SuiteAlgorithm(uint16(suite))
+	if !ok {
+		return leafSigner{}, mmrerr.WireFormat
+	}
+	pub, err := primitive.ParsePublicKey(alg, s.Public())
+	return leafSigner{s, pub}, err
+}
+
+func (l leafSigner) Public() primitive.PublicKey { return l.public }
+
+func (l leafSigner) SignWithLabel(label string, content []byte) ([]byte, error) {
+	return mls.SignWithLabel(l.signer, label, content)
+}
+
+// own returns the signer of the room's current own leaf.
+func (r *room) own() (leafSigner, error) {
+	leaf := r.g.Public().Leaf(r.g.OwnLeaf())
+	if leaf == nil {
+		return leafSigner{}, ErrRemoved
+	}
+	return newLeafSigner(r.g.Public().Suite(), r.signer(leaf.SignatureKey))
+}
+
+func (r *room) policy() (*pseudonym.Room, error) {
+	data, ok := r.g.Public().Extension(mls.ExtensionType(pseudonym.ExtensionRoom))
+	if !ok {
+		return nil, ErrUnverified
+	}
+	return pseudonym.ParseRoom(data)
+}
+
+// credential returns the pseudonymous credential of a leaf.
+func credentialOf(l *mls.LeafNode) (pseudonym.Credential, error) {
+	return pseudonym.ParseCredential(uint16(l.Credential.Type), l.Credential.Body)
+}
+
+// save adds the room to a batch. public says that the epoch changed.
+func (r *room) save(b batch, public bool) error {
+	if err := b.put(recRoom+r.id(), &r.st); err != nil {
+		return err
+	}
+	priv, err := r.g.AppendPrivate(nil)
+	if err != nil {
+		return err
+	}
+	b[recPrivate+r.id()] = priv
+	if !public {
+		return nil
+	}
+	pub, err := r.g.AppendPublic(nil)
+	if err != nil {
+		return err
+	}
+	b[recPublic+r.id()] = pub
+	return nil
+}
+
+func (r *room) deliveryKey() seal.DeliveryKey {
+	k, err := primitive.ParseSecret(r.st.K)
+	if err != nil {
+		return seal.DeliveryKey{}
+	}
+	return seal.StoredDeliveryKey(r.st.Epoch, k)
+}
+
+// setK moves K on and keeps the old one for re-deliveries (SPEC.md R-75).
+func (r *room) setK(k seal.DeliveryKey, now time.Time) {
+	r.st.PrevK, r.st.PrevEpoch, r.st.PrevUntil = r.st.K, r.st.Epoch, now.Add(prevKFor).Unix()
+	r.st.K, r.st.Epoch = slices.Clone(k.Secret().Bytes()), k.Epoch()
+}
+
+const prevKFor = 10 * time.Minute
+
+// prune forgets signers and link keys that no leaf needs any more (SPEC.md R-7).
+func (r *room) prune() {
+	keep := make(map[string]bool)
+	present := make(map[uint32]bool)
+	own := r.g.OwnLeaf()
+	for i, l := range r.g.Public().Members() {
+		present[uint32(i)] = true
+		if i == own {
+			keep[b64(l.SignatureKey)] = true
+		}
+	}
+	if s, ok := r.g.Pending(); ok {
+		if l := s.Public().Leaf(s.OwnLeaf()); l != nil {
+			keep[b64(l.SignatureKey)] = true
+		}
+	}
+	for k := range r.st.Signers {
+		if !keep[k] {
+			delete(r.st.Signers, k)
+		}
+	}
+	for i := range r.st.LinkKeys {
+		if !present[i] {
+			delete(r.st.LinkKeys, i)
+			delete(r.st.Seen, i)
+		}
+	}
+}
+
+// lookup finds a room by its URI or id.
+func (c *Client) lookup(uri string) (*room, error) {
+	id := uri
+	if _, groupID, err := pseudonym.ParseRoomURI(uri); err == nil {
+		id = b64(groupID)
+	} else if _, err := base64.RawURLEncoding.DecodeString(uri); err != nil {
+		return nil, ErrNoRoom
+	}
+	r := c.rooms[id]
+	if r == nil {
+		return nil, ErrNoRoom
+	}
+	switch {
+	case r.st.Removed:
+		return nil, ErrRemoved
+	case r.st.Forked:
+		return nil, ErrForked
+	case r.g.Status() != member.Active:
+		return nil, ErrNoRoom
+	}
+	return r, nil
+}
+
+// RoomInfo describes a room to the application.
+type RoomInfo struct {
+	// Room is the room's URI.
+	Room string
+	// Hub is the hub's domain.
+	Hub string
+	// Epoch is the room's MLS epoch.
+	Epoch uint64
+	// Members are the members, in the order of their leaves.
+	Members []MemberInfo
+	// Removed says that this client is no longer a member, Forked that the hub
+	// showed it two histories.
+	Removed, Forked bool
+}
+
+// MemberInfo is one member's leaf.
+type MemberInfo struct {
+	// Leaf is the leaf index.
+	Leaf uint32
+	// User and Device are the verified identifiers, empty if Verified is false.
+	User, Device string
+	// Verified says that the credential was opened and its chain leads to the CA
+	// of its provider (SPEC.md R-4).
+	Verified bool
+	// Pseudonym is the user pseudonym that the hub knows.
+	Pseudonym string
+	// Role is the role in the room.
+	Role string
+	// Own marks this client's leaf.
+	Own bool
+}
+
+// Rooms lists the rooms, without connection rooms.
+func (c *Client) Rooms() []RoomInfo {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []RoomInfo
+	for _, r := range c.rooms {
+		if r.st.Peer == "" && r.g.Status() != member.Joining {
+			out = append(out, c.info(r))
+		}
+	}
+	slices.SortFunc(out, func(a, b RoomInfo) int {
+		switch {
+		case a.Room < b.Room:
+			return -1
+		case a.Room > b.Room:
+			return 1
+		}
+		return 0
+	})
+	return out
+}
+
+// Room describes one room.
+func (c *Client) Room(uri string) (RoomInfo, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, err := c.lookup(uri)
+	if err != nil {
+		return RoomInfo{}, err
+	}
+	return c.info(r), nil
+}
+
+var roleNames = map[pseudonym.Role]string{
+	pseudonym.Observer: "observer", pseudonym.Member: "member", pseudonym.Moderator: "moderator", pseudonym.Admin: "admin",
+}
+
+func (c *Client) info(r *room) RoomInfo {
+	info := RoomInfo{Room: r.st.uri(), Hub: r.st.Hub, Removed: r.st.Removed, Forked: r.st.Forked}
+	if r.st.Removed {
+		return info
+	}
+	info.Epoch = uint64(r.g.Epoch())
+	policy, err := r.policy()
+	if err != nil {
+		return info
+	}
+	for i, l := range r.g.Public().Members() {
+		cred, err := credentialOf(l)
+		if err != nil {
+			continue
+		}
+		m := MemberInfo{Leaf: uint32(i), Pseudonym: cred.User.String(), Role: roleNames[policy.RoleOf(cred.User)], Own: i == r.g.OwnLeaf()}
+		if real, ok := c.reveal(r, uint32(i), cred); ok {
+			m.Verified, m.User, m.Device = true, real.User.String(), real.Client.String()
+		}
+		info.Members = append(info.Members, m)
+	}
+	return info
+}
+
+// reveal opens a leaf's credential with the link key we hold (SPEC.md R-4).
+func (c *Client) reveal(r *room, index uint32, cred pseudonym.Credential) (pseudonym.Real, bool) {
+	raw, ok := r.st.LinkKeys[index]
+	if !ok {
+		return pseudonym.Real{}, false
+	}
+	key, err := primitive.ParseSecret(raw)
+	if err != nil {
+		return pseudonym.Real{}, false
+	}
+	real, err := cred.Reveal(key, c.trust.Providers, time.Now())
+	return real, err == nil
+}

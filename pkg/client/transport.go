@@ -1,0 +1,326 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	gatewayv1 "github.com/mmrelay/mmrelay/gen/mmr/gateway/v1"
+	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
+	typesv1 "github.com/mmrelay/mmrelay/gen/mmr/types/v1"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// service is a hub or provider that a client talks to.
+type service struct {
+	role   relayv1.Role
+	domain string
+}
+
+func hubOf(domain string) service      { return service{relayv1.Role_ROLE_HUB, domain} }
+func providerOf(domain string) service { return service{relayv1.Role_ROLE_PROVIDER, domain} }
+
+func (s service) audience() string {
+	if s.role == relayv1.Role_ROLE_HUB {
+		return seal.HubAudience(s.domain)
+	}
+	return seal.ProviderAudience(s.domain)
+}
+
+// transport is how a client reaches the world: its own relay on an account
+// session, and anonymous connections to its own relay (mailbox) and to a
+// partner relay (own provider, SPEC.md R-68). The three never share a
+// connection, because a connection is a link.
+type transport struct {
+	trust   *Trust
+	opts    options
+	domain  string
+	session *grpc.ClientConn // own relay, account session
+	anon    *grpc.ClientConn // own relay, no certificate
+	partner *grpc.ClientConn // partner relay, no certificate; nil if there is none
+
+	partnerDomain string
+
+	mu    sync.Mutex // guards all below
+	keys  map[service]serviceKeys
+	clock time.Duration // correction learned from mmr/stale
+}
+
+// serviceKeys is what a service publishes, verified.
+type serviceKeys struct {
+	config   seal.KeyConfig
+	queue    []seal.KeyConfig
+	identity primitive.PublicKey
+	raw      *typesv1.PublishedKeys
+	until    time.Time
+}
+
+func dial(addr, domain string, trust *Trust, cert *tls.Certificate) (*grpc.ClientConn, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: trust.Operators, ServerName: domain}
+	if cert != nil {
+		t.Certificates = []tls.Certificate{*cert}
+	}
+	return grpc.NewClient(addr,
+		grpc.WithTransportCredentials(credentials.NewTLS(t)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8<<20)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcBackoff, MinConnectTimeout: 5 * time.Second}),
+		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("mmr"))
+}
+
+func (t *transport) close() {
+	for _, c := range []*grpc.ClientConn{t.session, t.anon, t.partner} {
+		if c != nil {
+			_ = c.Close() // nothing is lost: state is on disk before it is sent
+		}
+	}
+}
+
+// published returns a service's keys through the own relay, which serves one
+// copy to all its clients; signature, audience and validity are checked here.
+func (t *transport) published(ctx context.Context, s service) (serviceKeys, error) {
+	t.mu.Lock()
+	k, ok := t.keys[s]
+	t.mu.Unlock()
+	if ok && time.Now().Before(k.until) {
+		return k, nil
+	}
+	res, err := relayv1.NewForwardServiceClient(t.session).GetPublishedKeys(ctx, &relayv1.GetPublishedKeysRequest{TargetDomain: s.domain, Role: s.role})
+	if err != nil {
+		return serviceKeys{}, fmt.Errorf("fetching keys of a service: %w", err)
+	}
+	p := res.GetKeys()
+	now := time.Now()
+	k = serviceKeys{raw: p, until: now.Add(10 * time.Minute)}
+	if k.identity, err = pseudonym.VerifyService(p.GetCertificates(), s.domain, t.trust.Operators, now); err != nil {
+		return serviceKeys{}, fmt.Errorf("keys of a service: %w", err)
+	}
+	gw := verifiedConfigs(p.GetGatewayKeys(), k.identity, s.audience(), now)
+	if k.config, ok = seal.BestKeyConfig(gw, now); !ok {
+		return serviceKeys{}, errors.New("client: a service publishes no valid key")
+	}
+	if s.role == relayv1.Role_ROLE_PROVIDER {
+		k.queue = verifiedConfigs(p.GetQueueKeys(), k.identity, seal.QueueAudience(s.domain), now)
+	}
+	t.mu.Lock()
+	t.keys[s] = k
+	t.mu.Unlock()
+	return k, nil
+}
+
+func verifiedConfigs(in []*typesv1.SignedKeyConfig, by primitive.PublicKey, audience string, now time.Time) []seal.KeyConfig {
+	var out []seal.KeyConfig
+	for _, s := range in {
+		if c, err := seal.VerifyKeyConfig(s.GetConfig(), s.GetSignature(), by, audience, now); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (t *transport) forget(s service) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.keys, s)
+}
+
+// path is how a request travels to its service.
+type path struct {
+	send  func(ctx context.Context, encapsulated, token []byte) ([]byte, error)
+	token string // audience of the token that the path itself costs, "" if none
+}
+
+// route: to the own provider through the partner relay with a token, else
+// directly and anonymously; everything else through the own relay (SPEC.md ).
+func (t *transport) route(s service) path {
+	forward := func(conn *grpc.ClientConn) func(context.Context, []byte, []byte) ([]byte, error) {
+		return func(ctx context.Context, enc, token []byte) ([]byte, error) {
+			res, err := relayv1.NewForwardServiceClient(conn).Forward(ctx, &relayv1.ForwardRequest{TargetDomain: s.domain, Role: s.role, Encapsulated: enc, Token: token})
+			return res.GetEncapsulated(), err
+		}
+	}
+	switch {
+	case s != providerOf(t.domain):
+		return path{send: forward(t.session)}
+	case t.partner != nil:
+		return path{send: forward(t.partner), token: seal.RelayAudience(t.partnerDomain)}
+	default:
+		return path{send: func(ctx context.Context, enc, _ []byte) ([]byte, error) {
+			res, err := gatewayv1.NewGatewayServiceClient(t.anon).Call(ctx, &gatewayv1.CallRequest{Encapsulated: enc})
+			return res.GetEncapsulated(), err
+		}}
+	}
+}
+
+// call is one request to a service, repeated until it is answered.
+type call struct {
+	to      service
+	method  string
+	groupID []byte
+	body    proto.Message
+	token   bool // the method costs a token
+	kind    seal.AuthKind
+	leaf    uint32
+	signer  primitive.Signer
+	id      [16]byte // request id; zero: a fresh one
+}
+
+// do sends a request and returns the body of the answer. It is repeated with the
+// same request id, token and body and a new encapsulation while the service is
+// out of reach (SPEC.md R-66). Refusals are *mmrerr.Error.
+func (c *Client) do(ctx context.Context, k call, out proto.Message) error {
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(k.body)
+	if err != nil {
+		return err
+	}
+	req := &seal.Request{Audience: k.to.audience(), Method: k.method, RequestID: k.id, GroupID: k.groupID, Body: body}
+	if req.RequestID == [16]byte{} {
+		_, _ = rand.Read(req.RequestID[:]) // never fails
+	}
+	if k.token {
+		if req.Token, err = c.takeToken(ctx, k.to.audience()); err != nil {
+			return err
+		}
+	}
+	res, err := retry(ctx, c.t.opts.retryFor, func() (*seal.Response, error) { return c.attempt(ctx, k, req) })
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(res.Body, out)
+}
+
+// attempt encapsulates and sends a request once.
+func (c *Client) attempt(ctx context.Context, k call, req *seal.Request) (*seal.Response, error) {
+	keys, err := c.t.published(ctx, k.to)
+	if err != nil {
+		return nil, err
+	}
+	c.t.mu.Lock()
+	req.Timestamp = seal.Timestamp(time.Now().Add(c.t.clock))
+	c.t.mu.Unlock()
+	req.Auth = seal.RequestAuth{Kind: seal.AuthNone}
+	if k.kind != seal.AuthNone && k.kind != 0 {
+		if err := req.Sign(k.kind, k.leaf, k.signer); err != nil {
+			return nil, backoff.Permanent(err)
+		}
+	}
+	b, err := req.AppendBinary(nil)
+	if err != nil {
+		return nil, backoff.Permanent(err)
+	}
+	enc, opener, err := seal.Encapsulate(keys.config, b)
+	if err != nil {
+		return nil, backoff.Permanent(err)
+	}
+	p := c.t.route(k.to)
+	var pathToken []byte
+	if p.token != "" {
+		if pathToken, err = c.takeToken(ctx, p.token); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := p.send(ctx, enc, pathToken)
+	if err != nil {
+		if codeOf(err) == mmrerr.Malformed {
+			c.t.forget(k.to) // perhaps its key has been replaced
+		}
+		return nil, err
+	}
+	pt, err := opener.Open(raw)
+	if err != nil {
+		return nil, backoff.Permanent(err)
+	}
+	res, err := seal.ParseResponse(pt)
+	if err != nil {
+		return nil, backoff.Permanent(err)
+	}
+	return res, c.refusal(res)
+}
+
+// refusal turns a response's code into an error: one to repeat, or a final one.
+func (c *Client) refusal(res *seal.Response) error {
+	err := res.Err()
+	switch res.Code {
+	case mmrerr.OK:
+		return nil
+	case mmrerr.Unavailable, mmrerr.RateLimited:
+		return err
+	case mmrerr.Stale:
+		if len(res.Detail) == 8 { // the service's clock
+			c.t.mu.Lock()
+			c.t.clock = time.Until(time.Unix(int64(binary.BigEndian.Uint64(res.Detail)), 0))
+			c.t.mu.Unlock()
+			return err
+		}
+	}
+	return backoff.Permanent(err)
+}
+
+// retry repeats f with backoff and jitter while what fails may pass.
+func retry[T any](ctx context.Context, max time.Duration, f func() (T, error)) (T, error) {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = 100 * time.Millisecond
+	b.MaxInterval = 5 * time.Second
+	res, err := backoff.Retry(ctx, func() (T, error) {
+		v, err := f()
+		if err != nil && !passing(err) {
+			var p *backoff.PermanentError
+			if !errors.As(err, &p) {
+				err = backoff.Permanent(err)
+			}
+		}
+		return v, err
+	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(max))
+	var p *backoff.PermanentError
+	if errors.As(err, &p) {
+		err = p.Unwrap()
+	}
+	return res, err
+}
+
+// passing reports whether an error may go away by itself.
+func passing(err error) bool {
+	var p *backoff.PermanentError
+	if errors.As(err, &p) {
+		return false
+	}
+	if c, ok := mmrerr.Of(err); ok {
+		return c == mmrerr.Unavailable || c == mmrerr.RateLimited || c == mmrerr.Stale
+	}
+	if c := codeOf(err); c != mmrerr.OK {
+		return c == mmrerr.Unavailable || c == mmrerr.RateLimited || c == mmrerr.Malformed || c == mmrerr.Replay
+	}
+	switch status.Code(err) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
+		return true
+	}
+	return false
+}
+
+// codeOf returns the mmr code that a gRPC status carries, or OK.
+func codeOf(err error) mmrerr.Code {
+	s, ok := status.FromError(err)
+	if !ok {
+		return mmrerr.OK
+	}
+	for _, d := range s.Details() {
+		if e, ok := d.(*typesv1.Error); ok {
+			return mmrerr.Code(e.GetCode())
+		}
+	}
+	return mmrerr.OK
+}
