@@ -141,7 +141,8 @@ func (p *past) appendPublic(b []byte) []byte {
 // ParseGroup reads what AppendPublic and AppendPrivate wrote. signer returns the
 // Signer for a public key: that of the own leaf, and those that a staged commit
 // or an own Update may bring; see Signers. The bytes are parsed as strictly as
-// messages, but the leaf signatures of the tree are not verified again.
+// messages, but the leaf signatures of the tree are not verified again. A staged
+// commit is checked again in full, so that Rules.Commit sees it once more.
 func ParseGroup(public, private []byte, signer func(publicKey []byte) mls.Signer, o *Options) (*Group, error) {
 	pub, err := sections(public, publicMagic, publicLast)
 	if err != nil {

@@ -30,6 +30,8 @@ type World struct {
 
 	// NoReload keeps states in memory, for benchmarks.
 	NoReload bool
+	// Sent, if set, sees every handshake that is delivered.
+	Sent func(msg []byte)
 
 	serial int
 }
@@ -269,6 +271,9 @@ func (w *World) propose(c *Client, o member.SendOptions, f func(g *member.Group)
 // client. Clients that it removes leave the world.
 func (w *World) deliver(from *Client, msg []byte, public bool) {
 	w.T.Helper()
+	if w.Sent != nil {
+		w.Sent(msg)
+	}
 	if public {
 		next, _, err := w.Hub.Process(msg, Now)
 		if err != nil {
