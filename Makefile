@@ -22,12 +22,17 @@ build: ## Build hub, relay and mmr into .bin
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
+.PHONY: build-tap
+build-tap:
+	@mkdir -p $(BIN)/tap
+	CGO_ENABLED=0 go build -trimpath -tags mmrtap -ldflags '$(LDFLAGS)' -o $(BIN)/tap/ ./cmd/hub ./cmd/relay
+
 .PHONY: demo
-demo: build ## The main job: three people talk through a hub and two relays (embedded store)
+demo: build build-tap ## The main job: three people talk through a hub and two relays (embedded store)
 	$(BIN)/mmr demo
 
 .PHONY: demo-redis
-demo-redis: build redis ## The same on a private redis-server
+demo-redis: build build-tap redis ## The same on a private redis-server
 	$(BIN)/mmr demo --store=redis
 
 .PHONY: test

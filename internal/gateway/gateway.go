@@ -45,15 +45,21 @@ type Call struct {
 	Now time.Time
 }
 
+// Handler serves one method: it returns the response body, or an error with an
+// mmrerr.Code. Any other error is answered mmr/unavailable and logged by class.
+type Handler func(context.Context, *Call) ([]byte, error)
+
+// Middleware wraps the handlers of a gateway: it sees what they see.
+type Middleware func(method string, next Handler) Handler
+
 // Method is how a gateway serves one method.
 type Method struct {
 	// Token says that a token is required and spent before Handle runs (SPEC.md R-85).
 	Token bool
 	// TokenFor, if not nil, decides by the request whether a token is required.
 	TokenFor func(*seal.Request) bool
-	// Handle returns the response body, or an error with an mmrerr.Code. Any other
-	// error is answered mmr/unavailable and logged by class.
-	Handle func(context.Context, *Call) ([]byte, error)
+	// Handle serves it.
+	Handle Handler
 }
 
 // Config describes a gateway.
@@ -62,9 +68,11 @@ type Config struct {
 	Audience string
 	Keys     Keys
 	// Replay remembers requests; it is shared by all replicas of the gateway.
-	Replay     kv.Store
-	Redeemer   Redeemer
-	Methods    map[string]Method
+	Replay   kv.Store
+	Redeemer Redeemer
+	Methods  map[string]Method
+	// Middleware, if not nil, wraps every method's handler.
+	Middleware Middleware
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -82,6 +90,13 @@ func New(cfg Config) *Gateway {
 		Name: "gateway_requests_total", Help: "Encapsulated requests by method and mmr code.",
 	}, []string{"method", "code"})}
 	cfg.Registerer.MustRegister(g.requests)
+	if cfg.Middleware != nil {
+		g.cfg.Methods = make(map[string]Method, len(cfg.Methods))
+		for name, m := range cfg.Methods {
+			m.Handle = cfg.Middleware(name, m.Handle)
+			g.cfg.Methods[name] = m
+		}
+	}
 	return g
 }
 

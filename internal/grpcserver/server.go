@@ -46,6 +46,8 @@ type Config struct {
 	// SmallBuffers saves about 30 KiB per connection where thousands of idle
 	// listeners are expected (PERF.md, design hint 3).
 	SmallBuffers bool
+	// Options are appended to the builder's own.
+	Options []grpc.ServerOption
 }
 
 // Server is a gRPC server with its health service.
@@ -88,6 +90,7 @@ func New(cfg Config) *Server {
 		opts = append(opts, grpc.ReadBufferSize(2048), grpc.WriteBufferSize(4096), grpc.SharedWriteBuffer(true))
 	}
 	opts = append(opts, newInterceptors(&cfg).options()...)
+	opts = append(opts, cfg.Options...)
 	s := &Server{Server: grpc.NewServer(opts...), health: health.NewServer()}
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	return s

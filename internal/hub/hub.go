@@ -60,6 +60,8 @@ type Config struct {
 	ReleaseInterval time.Duration
 	// Rates bound what one leaf may do; zero fields mean the defaults.
 	Rates Rates
+	// Middleware, if not nil, wraps the handlers behind the gateway.
+	Middleware gateway.Middleware
 }
 
 // Rates are limits per leaf and minute (SPEC.md §19).
@@ -108,8 +110,8 @@ func New(cfg Config) (*Hub, error) {
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.gateway = gateway.New(gateway.Config{
 		Audience: seal.HubAudience(cfg.Domain), Keys: cfg.Keys, Replay: cfg.Store,
-		Redeemer:   redeem.New(redeem.Config{Spent: cfg.Store, Peers: cfg.Peers}),
-		Methods:    h.methods(),
+		Redeemer: redeem.New(redeem.Config{Spent: cfg.Store, Peers: cfg.Peers}),
+		Methods:  h.methods(), Middleware: cfg.Middleware,
 		Registerer: cfg.Registerer, Logger: cfg.Logger,
 	})
 	h.wg.Go(func() { h.maintain(h.ctx) })

@@ -67,6 +67,8 @@ type Config struct {
 	// DeliverLatency is the minimum time a delivery batch takes, so that its
 	// answer does not tell what happened inside (SPEC.md R-53). 0 means 5 ms.
 	DeliverLatency time.Duration
+	// Middleware, if not nil, wraps the handlers behind the gateway.
+	Middleware gateway.Middleware
 }
 
 // Registration says who may register.
@@ -112,7 +114,7 @@ func New(cfg Config) (*Relay, error) {
 	})
 	r.gateway = gateway.New(gateway.Config{
 		Audience: "provider:" + cfg.Domain, Keys: cfg.Keys, Replay: cfg.Packages, Redeemer: r.redeemer,
-		Methods: r.methods(), Registerer: cfg.Registerer, Logger: cfg.Logger,
+		Methods: r.methods(), Middleware: cfg.Middleware, Registerer: cfg.Registerer, Logger: cfg.Logger,
 	})
 	if len(cfg.Peers.Domains(peer.Hub)) == 0 {
 		cfg.Logger.Error("configuration: no hub is configured, so clients cannot reach any room", "reason", "no-hub")
