@@ -40,6 +40,8 @@ type Common struct {
 	LogLevel string        `help:"Least severity that is logged: debug, info, warn, error." enum:"debug,info,warn,error" default:"info"`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	Tap tapFlags `embed:""`
 }
 
 // errUsage marks what is wrong with the command line.

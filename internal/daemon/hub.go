@@ -47,10 +47,15 @@ func RunHub(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	defer func() { _ = st.Close() }() // everything accepted is durable already
+	tap, err := cfg.Tap.open()
+	if err != nil {
+		return err
+	}
+	defer tap.close()
 	h, err := hub.New(hub.Config{
 		Domain: cfg.Domain, Keys: b.keys, Peers: b.peers, Store: st.KV, Outbox: st.Queue, Logger: b.log,
 		Registerer:      prometheus.WrapRegistererWithPrefix("mmr_hub_", b.registry),
-		ReleaseInterval: cfg.ReleaseInterval, Rates: hub.Rates{Requests: cfg.RequestsPerMinute, Commits: cfg.CommitsPerMinute},
+		ReleaseInterval: cfg.ReleaseInterval, Rates: hub.Rates{Requests: cfg.RequestsPerMinute, Commits: cfg.CommitsPerMinute}, Middleware: tap.middleware(),
 	})
 	if err != nil {
 		return err
@@ -62,7 +67,7 @@ func RunHub(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	}
 	srv := grpcserver.New(grpcserver.Config{
 		TLS: b.cert.ServerTLS(b.peers.Roots(), true), Logger: b.log,
-		Registerer: prometheus.WrapRegistererWithPrefix("mmr_hub_", b.registry),
+		Registerer: prometheus.WrapRegistererWithPrefix("mmr_hub_", b.registry), Options: tap.options("peer"),
 	})
 	h.Register(srv)
 	return cfg.run(ctx, b, h.Ready, nil, listener{srv, lis})

@@ -54,11 +54,17 @@ func RunRelay(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 	defer stores.close()
+	tap, err := cfg.Tap.open()
+	if err != nil {
+		return err
+	}
+	defer tap.close()
 	prefixed := prometheus.WrapRegistererWithPrefix("mmr_relay_", b.registry)
 	r, err := relay.New(relay.Config{
 		Domain: cfg.Domain, Keys: b.keys, Peers: b.peers, Logger: b.log, Registerer: prefixed, Registration: reg,
 		Queues: stores.queues.Queue, Mailboxes: stores.queues.KV, Packages: stores.packages.KV, Accounts: stores.accounts.KV,
-		Limits: relay.Limits{TokensPerDay: cfg.TokensPerDay, ForwardPerMinute: cfg.ForwardPerMinute},
+		Limits:     relay.Limits{TokensPerDay: cfg.TokensPerDay, ForwardPerMinute: cfg.ForwardPerMinute},
+		Middleware: tap.middleware(),
 	})
 	if err != nil {
 		return err
@@ -73,12 +79,12 @@ func RunRelay(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	cs := grpcserver.New(grpcserver.Config{
 		TLS: b.cert.ServerTLS(b.keys.ClientCAs(), false), Logger: b.log, SmallBuffers: true,
-		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": "client"}, prefixed),
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": "client"}, prefixed), Options: tap.options("client"),
 	})
 	r.RegisterClients(cs)
 	ps := grpcserver.New(grpcserver.Config{
 		TLS: b.cert.ServerTLS(b.peers.Roots(), true), Logger: b.log, MaxMessage: 4 << 20,
-		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": "peer"}, prefixed),
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": "peer"}, prefixed), Options: tap.options("peer"),
 	})
 	r.RegisterPeers(ps)
 	return cfg.run(ctx, b, r.Ready, r.Stop, listener{cs, clients}, listener{ps, peers})

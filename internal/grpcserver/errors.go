@@ -48,8 +48,7 @@ func StatusFrom(err error) error {
 		}
 		return withCode(c, m.String(), m)
 	}
-	var f *FieldError
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*FieldError](err); ok {
 		return withCode(codes.InvalidArgument, f.Error(), mmrerr.Malformed)
 	}
 	if _, ok := status.FromError(err); ok {

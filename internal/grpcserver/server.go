@@ -87,7 +87,7 @@ func New(cfg Config) *Server {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(t)))
 	}
 	if cfg.SmallBuffers {
-		opts = append(opts, grpc.ReadBufferSize(2048), grpc.WriteBufferSize(4096), grpc.SharedWriteBuffer(true))
+		opts = append(opts, grpc.ReadBufferSize(2048), grpc.WriteBufferSize(4096))
 	}
 	opts = append(opts, newInterceptors(&cfg).options()...)
 	opts = append(opts, cfg.Options...)

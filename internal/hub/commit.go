@@ -41,10 +41,10 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), r.groupID) {
 		return nil, mmrerr.WireFormat
 	}
-	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || uint32(s.Index) != l.index {
+	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || s.Index != l.index {
 		return nil, mmrerr.WireFormat
 	}
-	if uint64(m.Epoch()) != r.head.epoch { // step 6
+	if m.Epoch() != r.head.epoch { // step 6
 		return nil, wrongEpoch(r)
 	}
 	if err := h.loadTree(ctx, r); err != nil {
@@ -87,7 +87,6 @@ func (h *Hub) limits() *mls.Limits { l := h.mlsOptions().Limits; return &l }
 type transition struct {
 	*judge
 	tree        *mls.PublicGroup // of the new epoch
-	groupInfo   *mls.Message
 	raw         []byte
 	externalPub []byte
 }

@@ -49,7 +49,7 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 	if res := new(hubv1.ExternalJoinResponse); h.answered(ctx, r, req.GetCommit(), res) {
 		return res, nil
 	}
-	if uint64(m.Epoch()) != r.head.epoch {
+	if m.Epoch() != r.head.epoch {
 		return nil, wrongEpoch(r)
 	}
 	if err := h.loadTree(ctx, r); err != nil {

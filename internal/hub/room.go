@@ -322,7 +322,7 @@ func (c *change) commit(ctx context.Context) error {
 		return err
 	}
 	c.next.record.head = sealed
-	ops := append(c.ops, kv.Op{
+	ops := append(slices.Clone(c.ops), kv.Op{
 		Key: roomKey(c.base.groupID, nameRecord), Value: c.next.record.marshal(), Check: true, Old: c.base.version,
 	})
 	vs, err := c.h.cfg.Store.Apply(ctx, ops)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -212,9 +213,7 @@ func (r *Relay) putSet(ctx context.Context, poolID []byte, s *packageSet, now ti
 			if old.used > 0 || old.lastResort != s.lastResort || old.suite != s.suite || old.credentialType != s.credentialType {
 				return mmrerr.PackageInvalid
 			}
-			for slot, kp := range s.packages {
-				old.packages[slot] = kp
-			}
+			maps.Copy(old.packages, s.packages)
 			old.expires = min(old.expires, s.expires)
 			merged = old
 		}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -32,9 +33,7 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 			return err
 		}
 		r.setK(seal.NewDeliveryKey(d, r.st.GroupID, e.Epoch+1, p.LeafKey), now)
-		for i, k := range p.LinkKeys {
-			r.st.LinkKeys[i] = k
-		}
+		maps.Copy(r.st.LinkKeys, p.LinkKeys)
 	} else {
 		g, ev, err := r.g.Process(body.Commit)
 		if err != nil {

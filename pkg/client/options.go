@@ -9,12 +9,11 @@ import (
 type Option interface{ apply(*options) }
 
 type options struct {
-	log       *slog.Logger
-	retryFor  time.Duration
-	poolSets  int
-	tokens    int
-	gapWait   time.Duration
-	dialDelay time.Duration
+	log      *slog.Logger
+	retryFor time.Duration
+	poolSets int
+	tokens   int
+	gapWait  time.Duration
 }
 
 type optionFunc func(*options)

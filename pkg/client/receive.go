@@ -241,7 +241,7 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 	g, ev, err := r.g.Process(body.Message)
 	if err != nil {
 		c.opts.log.Warn("a message could not be read")
-		return nil
+		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
 	r.g = g
 	out := Event{Kind: KindMessage, Room: r.st.uri(), Seq: e.Seq, Data: ev.Data, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()}

@@ -152,8 +152,6 @@ type pendingState struct {
 	LeafKey     []byte // public key of the committer's new leaf
 }
 
-func roomID(groupID []byte) string { return b64(groupID) }
-
 func (r *roomState) uri() string { return pseudonym.RoomURI(r.Hub, r.GroupID) }
 
 // batch collects the records of one step.

@@ -17,7 +17,7 @@ import (
 func (c *Client) takeToken(ctx context.Context, audience string) ([]byte, error) {
 	c.tokenMu.Lock()
 	defer c.tokenMu.Unlock()
-	for attempt := 0; attempt < 2; attempt++ {
+	for range 2 {
 		for len(c.tokens[audience]) > 0 {
 			list := c.tokens[audience]
 			t := list[len(list)-1]

@@ -278,15 +278,13 @@ func retry[T any](ctx context.Context, max time.Duration, f func() (T, error)) (
 	res, err := backoff.Retry(ctx, func() (T, error) {
 		v, err := f()
 		if err != nil && !passing(err) {
-			var p *backoff.PermanentError
-			if !errors.As(err, &p) {
+			if _, ok := errors.AsType[*backoff.PermanentError](err); !ok {
 				err = backoff.Permanent(err)
 			}
 		}
 		return v, err
 	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(max))
-	var p *backoff.PermanentError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*backoff.PermanentError](err); ok {
 		err = p.Unwrap()
 	}
 	return res, err
@@ -294,8 +292,7 @@ func retry[T any](ctx context.Context, max time.Duration, f func() (T, error)) (
 
 // passing reports whether an error may go away by itself.
 func passing(err error) bool {
-	var p *backoff.PermanentError
-	if errors.As(err, &p) {
+	if _, ok := errors.AsType[*backoff.PermanentError](err); ok {
 		return false
 	}
 	if c, ok := mmrerr.Of(err); ok {

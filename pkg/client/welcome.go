@@ -32,7 +32,7 @@ func (c *Client) firstContact(ctx context.Context, env []byte, b batch) error {
 		}
 		e, err := seal.ParseEvent(raw)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // dropped on purpose: it can never be read
 		}
 		w, ok := e.Body.(*seal.WelcomeEvent)
 		if !ok || c.rooms[b64(e.GroupID)] != nil {
@@ -53,7 +53,7 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 	hub, err := c.hubOfWelcome(w.Welcome, kp, e.GroupID)
 	if err != nil {
 		c.opts.log.Warn("a Welcome that does not open, or names no hub, was dropped")
-		return nil
+		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
 	res, err := c.joinState(ctx, hub, kp, e)
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 	g, info, err := member.Join(w.Welcome, func([]byte) *member.KeyPackage { return kp }, member.JoinOptions{Options: memberOptions(), Tree: res.GetRatchetTree()})
 	if err != nil {
 		c.opts.log.Warn("a Welcome was refused")
-		return nil
+		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
 	r := &room{g: g, st: roomState{
 		GroupID: e.GroupID, Hub: hub, Suite: uint16(Suite), Signers: map[string][]byte{b64(kp.Public().Leaf.SignatureKey): p.SignerKey},
@@ -75,13 +75,13 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 	}}
 	if _, _, err := c.checkRoom(hub, g.Public()); err != nil || res.GetSeq() != e.Seq || string(res.GetChain()) != string(e.Chain[:]) {
 		c.opts.log.Warn("a Welcome to something that is no room was dropped")
-		return nil
+		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
 	data, _ := mls.FindExtension(info.Extensions, mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper))
 	wrapper, err := pseudonym.ParseWrapperKey(data)
 	if err != nil {
 		c.opts.log.Warn("a Welcome without wrapper key was dropped")
-		return nil
+		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
 	r.st.Wrapper = slices.Clone(wrapper.Bytes())
 	for _, entry := range res.GetLinkEntries() {

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/mmrelay/mmrelay/internal/keys"
+)
+
+type keygenCmd struct {
+	Hub   keygenHub   `cmd:"" help:"Make the key directory of a hub."`
+	Relay keygenRelay `cmd:"" help:"Make the key directory of a relay (provider)."`
+	Trust keygenTrust `cmd:"" help:"Collect the public parts of key directories into a trust directory for clients and peers."`
+}
+
+type keygenService struct {
+	Domain string   `help:"Domain of the service: lower case, at least one dot." required:"" placeholder:"DOMAIN"`
+	Out    string   `help:"Directory to make." required:"" type:"path" placeholder:"DIR"`
+	Host   []string `help:"Further DNS name or address that the TLS certificate is good for. Repeatable." placeholder:"HOST"`
+}
+
+type (
+	keygenHub   struct{ keygenService }
+	keygenRelay struct{ keygenService }
+)
+
+func (k *keygenHub) Run(e *env) error   { return k.generate(e, keys.Hub) }
+func (k *keygenRelay) Run(e *env) error { return k.generate(e, keys.Provider) }
+
+func (k *keygenService) generate(e *env, role keys.Role) error {
+	if err := keys.Generate(k.Out, role, k.Domain, k.Host, time.Now()); err != nil {
+		return err
+	}
+	return e.print(map[string]string{"domain": k.Domain, "keys": k.Out, "public": filepath.Join(k.Out, "public")},
+		fmt.Sprintf("keys of %s are in %s\nkeep operator.key offline; hand %s to other operators and to clients", k.Domain, k.Out, filepath.Join(k.Out, "public")))
+}
+
+type keygenTrust struct {
+	Out string   `help:"Trust directory to make or extend." required:"" type:"path" placeholder:"DIR"`
+	Dir []string `arg:"" help:"Key directories, or copies of their public part (a directory that holds public/)." type:"existingdir"`
+}
+
+func (k *keygenTrust) Run(e *env) error {
+	if err := keys.MakeTrust(k.Out, k.Dir); err != nil {
+		return err
+	}
+	return e.print(map[string]string{"trust": k.Out}, "trust directory: "+k.Out)
+}
