@@ -1,0 +1,101 @@
+// Package scripttest runs the programs of mmrelay in testscripts: hub, relay and
+// mmr are commands, and a few conditions of running daemons can be waited for.
+package scripttest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mmrelay/mmrelay/internal/cli"
+	"github.com/mmrelay/mmrelay/internal/daemon"
+)
+
+// Main is the TestMain of a package with scripts.
+func Main(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"hub":   func() { exit("hub", daemon.RunHub, daemon.ExitCode) },
+		"relay": func() { exit("relay", daemon.RunRelay, daemon.ExitCode) },
+		"mmr":   func() { exit("mmr", cli.Run, cli.ExitCode) },
+	})
+}
+
+type program = func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+
+func exit(name string, run program, code func(error) int) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, name+": error:", err)
+		os.Exit(code(err))
+	}
+	os.Exit(0)
+}
+
+// Run runs the scripts of dir.
+func Run(t *testing.T, dir string) {
+	t.Helper()
+	testscript.Run(t, testscript.Params{
+		Dir: dir,
+		Setup: func(e *testscript.Env) error {
+			// Addresses that are free now, for daemons that must know each other's.
+			for i := range 6 {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					return err
+				}
+				e.Setenv(fmt.Sprintf("ADDR%d", i), l.Addr().String())
+				if err := l.Close(); err != nil {
+					return err
+				}
+			}
+			e.Setenv("MMR_HOME", e.WorkDir+"/home")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"waitfile": waitFile,
+			"setvar":   setVar,
+		},
+	})
+}
+
+// waitFile FILE waits until a file exists: a daemon has bound its address.
+func waitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitfile FILE")
+	}
+	for range 1500 {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not appear", args[0])
+}
+
+// setVar NAME FILE [KEY] sets a variable to the content of a file (stdout for
+// the last command's output), or to the string value of a key in its JSON.
+func setVar(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: setvar NAME FILE [KEY]")
+	}
+	v := strings.TrimSpace(ts.ReadFile(args[1]))
+	if len(args) == 3 {
+		_, rest, ok := strings.Cut(v, `"`+args[2]+`":"`)
+		if !ok {
+			ts.Fatalf("no %s in %s", args[2], args[1])
+		}
+		v, _, _ = strings.Cut(rest, `"`)
+	}
+	ts.Setenv(args[0], v)
+}
