@@ -61,7 +61,8 @@ type Record struct {
 type Op struct {
 	// Key is the record.
 	Key Key
-	// Value is the new value; nil deletes the record. At most MaxValue bytes.
+	// Value is the new value; nil deletes the record, empty but not nil is a value.
+	// At most MaxValue bytes.
 	Value []byte
 	// TTL is how long the record lives from now on; 0 means for ever. It is
 	// exact to a second, and the record is unreadable from then on.
@@ -81,7 +82,7 @@ type Store interface {
 	// missing one has Version 0 and a nil Value. They are read at one moment.
 	GetMany(ctx context.Context, group string, names []string) ([]Record, error)
 	// Apply writes all ops, or none: ErrConflict if any Check fails. All keys are of
-	// one group, each at most once, at most 4,096 ops. It returns the new versions
+	// one group, each at most once, at most MaxOps of them. It returns the new versions
 	// in order (0 for deletions).
 	Apply(ctx context.Context, ops []Op) ([]Version, error)
 	// Scan yields the records of a group whose names begin with prefix, in

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
@@ -12,6 +13,8 @@ import (
 
 // Memory is the Store without durability: the model for tests and the lab.
 type Memory struct {
+	now func() time.Time
+
 	mu     sync.Mutex // guards all below
 	groups map[string]map[string]memoryRecord
 	last   Version
@@ -28,7 +31,13 @@ type memoryRecord struct {
 var _ Store = (*Memory)(nil)
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{groups: make(map[string]map[string]memoryRecord)} }
+func NewMemory() *Memory { return NewMemoryAt(time.Now) }
+
+// NewMemoryAt returns an empty store that takes the time from now: for virtual
+// time in tests and the lab.
+func NewMemoryAt(now func() time.Time) *Memory {
+	return &Memory{now: now, groups: make(map[string]map[string]memoryRecord)}
+}
 
 // Get implements Store.
 func (m *Memory) Get(ctx context.Context, key Key) (Record, error) {
@@ -58,7 +67,7 @@ func (m *Memory) GetMany(ctx context.Context, group string, names []string) ([]R
 		return nil, ErrClosed
 	}
 	rs := make([]Record, len(names))
-	now := time.Now()
+	now := m.now()
 	for i, n := range names {
 		rs[i].Key = Key{group, n}
 		if r, ok := m.groups[group][n]; ok && r.live(now) {
@@ -81,7 +90,7 @@ func (m *Memory) Apply(ctx context.Context, ops []Op) ([]Version, error) {
 	if m.closed {
 		return nil, ErrClosed
 	}
-	now := time.Now()
+	now := m.now()
 	m.sweep(now)
 	if len(ops) == 0 {
 		return nil, nil
@@ -126,13 +135,17 @@ func (m *Memory) Apply(ctx context.Context, ops []Op) ([]Version, error) {
 // Scan implements Store.
 func (m *Memory) Scan(ctx context.Context, group, prefix string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
+		if err := errors.Join(CheckScan(group, prefix), ctx.Err()); err != nil {
+			yield(Record{}, err)
+			return
+		}
 		m.mu.Lock()
 		if m.closed {
 			m.mu.Unlock()
 			yield(Record{}, ErrClosed)
 			return
 		}
-		now := time.Now()
+		now := m.now()
 		var rs []Record
 		for _, n := range slices.Sorted(maps.Keys(m.groups[group])) {
 			if r := m.groups[group][n]; strings.HasPrefix(n, prefix) && r.live(now) {
@@ -155,13 +168,17 @@ func (m *Memory) Scan(ctx context.Context, group, prefix string) iter.Seq2[Recor
 // Groups implements Store.
 func (m *Memory) Groups(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield("", err)
+			return
+		}
 		m.mu.Lock()
 		if m.closed {
 			m.mu.Unlock()
 			yield("", ErrClosed)
 			return
 		}
-		now := time.Now()
+		now := m.now()
 		var gs []string
 		for g, rs := range m.groups {
 			if !strings.HasPrefix(g, prefix) {
@@ -219,9 +236,21 @@ func (k Key) Check() error {
 	return nil
 }
 
+// CheckScan reports whether a group and a prefix of names are within the
+// documented bounds.
+func CheckScan(group, prefix string) error {
+	if len(group) == 0 || len(group) > MaxKey || len(prefix) > MaxKey {
+		return ErrInvalid
+	}
+	return nil
+}
+
+// MaxOps is the most writes of one transaction.
+const MaxOps = 4096
+
 // CheckOps reports whether a transaction is within the documented bounds.
 func CheckOps(ops []Op) error {
-	if len(ops) > 4096 {
+	if len(ops) > MaxOps {
 		return ErrInvalid
 	}
 	seen := make(map[string]bool, len(ops))

@@ -2,18 +2,23 @@ package queue
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/mmrelay/mmrelay/pkg/queue/internal/wake"
 )
 
 // Memory is the Store without durability: a real backend for tests and the
 // lab, and the model the others are compared with.
 type Memory struct {
-	mu       sync.Mutex // guards all below
-	queues   map[ID]*memoryQueue
-	watchers map[ID]map[chan struct{}]struct{}
-	done     chan struct{} // closed by Close
+	now      func() time.Time
+	watchers wake.Set
+
+	mu     sync.Mutex // guards all below
+	queues map[ID]*memoryQueue
+	closed bool
 }
 
 type memoryQueue struct {
@@ -24,7 +29,7 @@ type memoryQueue struct {
 	acked   Seq
 	dropped uint64
 	seen    map[string]memorySeen
-	swept   time.Time
+	swept   int64 // the hour in which seen was swept last
 }
 
 type memoryEntry struct {
@@ -33,19 +38,19 @@ type memoryEntry struct {
 }
 
 type memorySeen struct {
-	seq     Seq
-	expires time.Time
+	seq  Seq
+	hour int64
 }
 
 var _ Store = (*Memory)(nil)
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory {
-	return &Memory{
-		queues:   make(map[ID]*memoryQueue),
-		watchers: make(map[ID]map[chan struct{}]struct{}),
-		done:     make(chan struct{}),
-	}
+func NewMemory() *Memory { return NewMemoryAt(time.Now) }
+
+// NewMemoryAt returns an empty store that takes the time from now: for virtual
+// time in tests and the lab.
+func NewMemoryAt(now func() time.Time) *Memory {
+	return &Memory{now: now, queues: make(map[ID]*memoryQueue)}
 }
 
 // begin checks the arguments common to all calls and takes the lock.
@@ -57,24 +62,18 @@ func (m *Memory) begin(ctx context.Context, id ID) error {
 		return err
 	}
 	m.mu.Lock()
-	if m.closed() {
+	if m.closed {
 		m.mu.Unlock()
 		return ErrClosed
 	}
 	return nil
 }
 
-func (m *Memory) closed() bool {
-	select {
-	case <-m.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // Create implements Store.
 func (m *Memory) Create(ctx context.Context, id ID, l Limits) error {
+	if err := l.Check(); err != nil {
+		return err
+	}
 	if err := m.begin(ctx, id); err != nil {
 		return err
 	}
@@ -82,7 +81,7 @@ func (m *Memory) Create(ctx context.Context, id ID, l Limits) error {
 	if m.queues[id] != nil {
 		return ErrExists
 	}
-	m.queues[id] = &memoryQueue{limits: l.WithDefaults(), seen: make(map[string]memorySeen), swept: time.Now()}
+	m.queues[id] = &memoryQueue{limits: l.WithDefaults(), seen: make(map[string]memorySeen), swept: DedupHour(m.now())}
 	return nil
 }
 
@@ -93,7 +92,7 @@ func (m *Memory) Delete(ctx context.Context, id ID) error {
 	}
 	defer m.mu.Unlock()
 	delete(m.queues, id)
-	m.wake(id)
+	m.watchers.Wake(string(id))
 	return nil
 }
 
@@ -104,10 +103,10 @@ func (m *Memory) AppendBatch(ctx context.Context, batch []Append) ([]Result, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed() {
+	if m.closed {
 		return nil, ErrClosed
 	}
-	now := time.Now()
+	now := m.now()
 	rs := make([]Result, len(batch))
 	for i, a := range batch {
 		if rs[i].Err = a.Check(); rs[i].Err != nil {
@@ -121,7 +120,7 @@ func (m *Memory) AppendBatch(ctx context.Context, batch []Append) ([]Result, err
 		q.expire(now)
 		rs[i] = q.append(a, now)
 		if rs[i].Err == nil && !rs[i].Duplicate {
-			m.wake(a.Queue)
+			m.watchers.Wake(string(a.Queue))
 		}
 	}
 	return rs, nil
@@ -129,7 +128,7 @@ func (m *Memory) AppendBatch(ctx context.Context, batch []Append) ([]Result, err
 
 func (q *memoryQueue) append(a Append, now time.Time) Result {
 	if len(a.Dedup) > 0 {
-		if s, ok := q.seen[string(a.Dedup)]; ok && now.Before(s.expires) {
+		if s, ok := q.seen[string(a.Dedup)]; ok && s.hour >= DedupHour(now)-1 {
 			return Result{Seq: s.seq, Duplicate: true}
 		}
 	}
@@ -138,30 +137,27 @@ func (q *memoryQueue) append(a Append, now time.Time) Result {
 		return Result{Err: ErrFull}
 	}
 	q.last++
-	q.entries = append(q.entries, memoryEntry{Entry{q.last, slices.Clone(a.Entry)}, now.Add(q.limits.MaxAge)})
+	q.entries = append(q.entries, memoryEntry{Entry{q.last, slices.Clone(a.Entry)}, q.limits.ExpiresAt(now)})
 	q.bytes += int64(len(a.Entry))
 	if len(a.Dedup) > 0 {
-		q.seen[string(a.Dedup)] = memorySeen{q.last, now.Add(DedupTTL)}
+		q.seen[string(a.Dedup)] = memorySeen{q.last, DedupHour(now)}
 	}
 	return Result{Seq: q.last}
 }
 
-// expire drops entries past their age, and forgotten dedup keys once a minute.
+// expire drops entries past their age, and forgotten dedup keys once an hour.
 func (q *memoryQueue) expire(now time.Time) {
 	n := 0
 	for n < len(q.entries) && !now.Before(q.entries[n].expires) {
 		n++
 	}
 	q.drop(n)
-	if now.Sub(q.swept) < time.Minute {
+	hour := DedupHour(now)
+	if q.swept == hour {
 		return
 	}
-	q.swept = now
-	for k, s := range q.seen {
-		if !now.Before(s.expires) {
-			delete(q.seen, k)
-		}
-	}
+	q.swept = hour
+	maps.DeleteFunc(q.seen, func(_ string, s memorySeen) bool { return s.hour < hour-1 })
 }
 
 // drop removes the n oldest entries.
@@ -186,7 +182,7 @@ func (m *Memory) Read(ctx context.Context, id ID, after Seq, max int) ([]Entry, 
 	if q == nil {
 		return nil, ErrNotFound
 	}
-	q.expire(time.Now())
+	q.expire(m.now())
 	var es []Entry
 	size := 0
 	for _, e := range q.entries {
@@ -230,7 +226,7 @@ func (m *Memory) Stat(ctx context.Context, id ID) (Stat, error) {
 	if q == nil {
 		return Stat{}, ErrNotFound
 	}
-	q.expire(time.Now())
+	q.expire(m.now())
 	return Stat{Entries: len(q.entries), Bytes: q.bytes, Last: q.last, Acked: q.acked, Dropped: q.dropped}, nil
 }
 
@@ -240,57 +236,14 @@ func (m *Memory) Watch(ctx context.Context, id ID) (<-chan struct{}, error) {
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	in := make(chan struct{}, 1)
-	if m.watchers[id] == nil {
-		m.watchers[id] = make(map[chan struct{}]struct{})
-	}
-	m.watchers[id][in] = struct{}{}
-	out := make(chan struct{}, 1)
-	go func() {
-		defer close(out)
-		defer m.unwatch(id, in)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-m.done:
-				return
-			case <-in:
-				select {
-				case out <- struct{}{}:
-				default:
-				}
-			}
-		}
-	}()
-	return out, nil
-}
-
-func (m *Memory) unwatch(id ID, in chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.watchers[id], in)
-	if len(m.watchers[id]) == 0 {
-		delete(m.watchers, id)
-	}
-}
-
-// wake notifies the watchers of a queue; mu is held.
-func (m *Memory) wake(id ID) {
-	for in := range m.watchers[id] {
-		select {
-		case in <- struct{}{}:
-		default:
-		}
-	}
+	return m.watchers.Add(ctx, string(id)), nil
 }
 
 // Close implements Store.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.closed() {
-		close(m.done)
-	}
+	m.closed = true
+	m.watchers.Close()
 	return nil
 }

@@ -64,9 +64,34 @@ type Limits struct {
 	// MaxBytes is the largest sum of their sizes. 0 means 64 MiB.
 	MaxBytes int64
 	// MaxAge is how long an entry is kept at least when nobody acknowledges it; it
-	// is gone at most a day later. 0 means 30 days.
+	// is gone at most a day later (ExpiresAt). 0 means 30 days.
 	MaxAge time.Duration
 }
+
+// Check reports whether limits are within bounds: none is negative.
+func (l Limits) Check() error {
+	if l.MaxEntries < 0 || l.MaxBytes < 0 || l.MaxAge < 0 {
+		return ErrInvalid
+	}
+	return nil
+}
+
+// ExpiresAt is when an entry stored at now expires: MaxAge, in whole seconds,
+// after the end of the UTC day. All entries of a day expire together, so that no
+// backend keeps the time of an entry (SPEC.md R-54).
+func (l Limits) ExpiresAt(now time.Time) time.Time {
+	const day = 24 * 60 * 60
+	age := int64(l.MaxAge / time.Second)
+	if l.MaxAge%time.Second != 0 {
+		age++
+	}
+	return time.Unix((now.Unix()/day+1)*day+age, 0)
+}
+
+// DedupHour numbers the hour of now. Backends keep dedup keys by the hour they
+// came in and forget them when the next hour is over: after DedupTTL at least,
+// after twice that at most.
+func DedupHour(now time.Time) int64 { return now.Unix() / int64(DedupTTL/time.Second) }
 
 // WithDefaults returns l with the documented defaults (SPEC.md §19) for zero fields.
 func (l Limits) WithDefaults() Limits {
@@ -118,7 +143,8 @@ type Stat struct {
 	Bytes   int64
 	// Last is the number of the newest entry ever stored, 0 if none.
 	Last Seq
-	// Acked is the number up to which entries were acknowledged or expired.
+	// Acked is the number up to which entries were acknowledged or expired: what is
+	// waiting has the numbers Acked+1 to Last.
 	Acked Seq
 	// Dropped counts appends refused with ErrFull since Create. It never falls.
 	Dropped uint64
@@ -128,7 +154,9 @@ type Stat struct {
 // cancelled context makes a call return early with the context's error; like
 // any error of AppendBatch that leaves open whether entries were stored.
 type Store interface {
-	// Create makes an empty queue. ErrExists if there is one.
+	// Create makes an empty queue. ErrExists if there is one. A queue that was
+	// deleted can be created again: it has nothing of the old one, and numbers
+	// begin at 1.
 	Create(ctx context.Context, id ID, l Limits) error
 	// Delete removes a queue with all entries. Deleting a missing queue is not an
 	// error. Watchers of the queue are woken.
@@ -144,7 +172,7 @@ type Store interface {
 	// the queue does not exist. No entries is not an error.
 	Read(ctx context.Context, id ID, after Seq, max int) ([]Entry, error)
 	// Ack deletes all entries with numbers up to upTo. Acknowledging again, or
-	// beyond Last, changes nothing more. ErrNotFound if the queue does not exist.
+	// beyond Last, changes nothing more, for later entries neither. ErrNotFound if the queue does not exist.
 	Ack(ctx context.Context, id ID, upTo Seq) error
 	// Stat describes a queue. ErrNotFound if it does not exist.
 	Stat(ctx context.Context, id ID) (Stat, error)

@@ -2,10 +2,16 @@
 // durable without set-up. Apply returns when the transaction is synced to disk;
 // transactions of several callers share a sync.
 //
-// A record is one key, prefix || 'r' || len(group) || group || name, with the
-// value expiry || version || content. Transactions of one group run one after
-// another under a lock; the database is written in one batch each. Expired
-// records are invisible at once and removed by a sweep.
+// Keys, under the prefix of the store:
+//
+//	r len(group) group name              expiry || version || content
+//	t minute len(group) group name       the record expires in that minute or before
+//	v                                    versions up to here may have been used
+//
+// Transactions of one group run one after another under a lock, each in one
+// batch; a reader of the group waits for the one under way, so that it sees
+// nothing that a crash could take back. Expired records are invisible at once,
+// and a sweep every minute removes them by the keys of kind t.
 package pebblekv
 
 import (
@@ -26,22 +32,21 @@ import (
 
 const (
 	kindRecord  = 'r'
+	kindExpiry  = 't'
 	kindVersion = 'v'
 	headerSize  = 16
 	// reserve is how many versions are claimed on disk at once: after a crash
 	// numbering goes on behind them.
 	reserve = 1 << 20
-	// sweepEvery and sweepKeys bound the work of removing expired records.
-	sweepEvery = time.Minute
-	sweepKeys  = 100_000
 )
 
 // Store implements kv.Store.
 type Store struct {
 	db     *pebble.DB
 	prefix []byte
+	now    func() time.Time
 	seed   maphash.Seed
-	groups [256]sync.Mutex // by hash of the group
+	groups [256]sync.RWMutex // by hash of the group
 
 	life   sync.RWMutex // held for reading by calls, for writing by Close
 	closed bool
@@ -55,9 +60,10 @@ type Store struct {
 
 var _ kv.Store = (*Store)(nil)
 
-// New returns a store under prefix in db, which it does not close.
+// New returns a store of the keys that begin with prefix in db. It does not
+// close db; Close must be called before db is closed.
 func New(db *pebble.DB, prefix []byte) (*Store, error) {
-	s := &Store{db: db, prefix: bytes.Clone(prefix), seed: maphash.MakeSeed(), stop: make(chan struct{})}
+	s := &Store{db: db, prefix: bytes.Clone(prefix), now: time.Now, seed: maphash.MakeSeed(), stop: make(chan struct{})}
 	v, closer, err := db.Get(s.key(kindVersion))
 	switch {
 	case err == nil:
@@ -69,7 +75,7 @@ func New(db *pebble.DB, prefix []byte) (*Store, error) {
 	case !errors.Is(err, pebble.ErrNotFound):
 		return nil, err
 	}
-	s.wg.Go(s.sweep)
+	s.wg.Go(s.sweepLoop)
 	return s, nil
 }
 
@@ -164,7 +170,10 @@ func (s *Store) Get(ctx context.Context, key kv.Key) (kv.Record, error) {
 		return kv.Record{}, err
 	}
 	defer end()
-	r, err := s.read(key, time.Now())
+	m := s.group(key.Group)
+	m.RLock()
+	defer m.RUnlock()
+	r, err := s.read(key, s.now())
 	if err == nil && r.Version == 0 {
 		return kv.Record{}, kv.ErrNotFound
 	}
@@ -184,10 +193,10 @@ func (s *Store) GetMany(ctx context.Context, group string, names []string) ([]kv
 	}
 	defer end()
 	m := s.group(group)
-	m.Lock() // no transaction of the group comes between the reads
-	defer m.Unlock()
+	m.RLock() // no transaction of the group comes between the reads
+	defer m.RUnlock()
 	rs := make([]kv.Record, len(names))
-	now := time.Now()
+	now := s.now()
 	for i, n := range names {
 		if rs[i], err = s.read(kv.Key{Group: group, Name: n}, now); err != nil {
 			return nil, err
@@ -196,7 +205,7 @@ func (s *Store) GetMany(ctx context.Context, group string, names []string) ([]kv
 	return rs, nil
 }
 
-func (s *Store) group(group string) *sync.Mutex {
+func (s *Store) group(group string) *sync.RWMutex {
 	return &s.groups[maphash.String(s.seed, group)%uint64(len(s.groups))]
 }
 
@@ -220,30 +229,18 @@ func (s *Store) Apply(ctx context.Context, ops []kv.Op) ([]kv.Version, error) {
 	m := s.group(ops[0].Key.Group)
 	m.Lock()
 	defer m.Unlock()
-	now := time.Now()
-	for _, op := range ops {
-		if !op.Check {
-			continue
-		}
-		r, err := s.read(op.Key, now)
-		if err != nil {
-			return nil, err
-		}
-		if r.Version != op.Old {
-			return nil, kv.ErrConflict
-		}
+	now := s.now()
+	if err := s.check(ops, now); err != nil {
+		return nil, err
 	}
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }() // committed or not, it holds nothing else
 	vs := make([]kv.Version, len(ops))
 	for i, op := range ops {
-		if op.Value == nil {
-			err = b.Delete(s.recordKey(op.Key), nil)
-		} else {
+		if op.Value != nil {
 			vs[i] = kv.Version(first + uint64(i))
-			err = b.Set(s.recordKey(op.Key), marshal(op, uint64(vs[i]), now), nil)
 		}
-		if err != nil {
+		if err := s.put(b, op, vs[i], now); err != nil {
 			return nil, err
 		}
 	}
@@ -253,9 +250,43 @@ func (s *Store) Apply(ctx context.Context, ops []kv.Op) ([]kv.Version, error) {
 	return vs, nil
 }
 
+// check compares versions. The caller holds the group's lock.
+func (s *Store) check(ops []kv.Op, now time.Time) error {
+	for _, op := range ops {
+		if !op.Check {
+			continue
+		}
+		r, err := s.read(op.Key, now)
+		if err != nil {
+			return err
+		}
+		if r.Version != op.Old {
+			return kv.ErrConflict
+		}
+	}
+	return nil
+}
+
+// put adds one write to a batch.
+func (s *Store) put(b *pebble.Batch, op kv.Op, v kv.Version, now time.Time) error {
+	if op.Value == nil {
+		return b.Delete(s.recordKey(op.Key), nil)
+	}
+	if op.TTL > 0 {
+		if err := b.Set(s.expiryKey(op.Key, now.Add(op.TTL)), nil, nil); err != nil {
+			return err
+		}
+	}
+	return b.Set(s.recordKey(op.Key), marshal(op, uint64(v), now), nil)
+}
+
 // Scan implements kv.Store, over a snapshot of the moment it begins.
 func (s *Store) Scan(ctx context.Context, group, prefix string) iter.Seq2[kv.Record, error] {
 	return func(yield func(kv.Record, error) bool) {
+		if err := kv.CheckScan(group, prefix); err != nil {
+			yield(kv.Record{}, err)
+			return
+		}
 		end, err := s.begin(ctx)
 		if err != nil {
 			yield(kv.Record{}, err)
@@ -279,12 +310,15 @@ func (s *Store) Scan(ctx context.Context, group, prefix string) iter.Seq2[kv.Rec
 func (s *Store) scan(ctx context.Context, group, prefix string) (rs []kv.Record, err error) {
 	base := s.groupPrefix(group)
 	lower := append(bytes.Clone(base), prefix...)
+	m := s.group(group)
+	m.RLock() // the iterator sees the database as it is now
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: successor(lower)})
+	m.RUnlock()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	now := time.Now()
+	now := s.now()
 	for it.First(); it.Valid(); it.Next() {
 		if err := ctx.Err(); err != nil {
 			return rs, err
@@ -324,7 +358,7 @@ func (s *Store) listGroups(ctx context.Context, prefix string) (gs []string, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	now := time.Now()
+	now := s.now()
 	for ok := it.First(); ok; {
 		if err := ctx.Err(); err != nil {
 			return gs, err
@@ -356,65 +390,6 @@ func successor(p []byte) []byte {
 		}
 	}
 	return nil
-}
-
-// sweep removes expired records, a bounded number of keys at a time.
-func (s *Store) sweep() {
-	t := time.NewTicker(sweepEvery)
-	defer t.Stop()
-	var from []byte
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-t.C:
-			from = s.sweepFrom(from)
-		}
-	}
-}
-
-// sweepFrom looks at sweepKeys keys from a place on and returns where it stopped,
-// nil at the end.
-func (s *Store) sweepFrom(from []byte) []byte {
-	base := s.key(kindRecord)
-	if from == nil {
-		from = base
-	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: successor(base)})
-	if err != nil {
-		return nil // the next sweep begins again
-	}
-	defer func() { _ = it.Close() }() // its errors end the sweep early, no more
-	now := time.Now()
-	n := 0
-	for it.First(); it.Valid(); it.Next() {
-		if n++; n > sweepKeys {
-			return bytes.Clone(it.Key())
-		}
-		if _, _, live := parse(it.Value(), now); live {
-			continue
-		}
-		s.expire(bytes.Clone(it.Key()))
-	}
-	return nil
-}
-
-// expire removes one record if it is still expired: a transaction may have
-// written it again.
-func (s *Store) expire(key []byte) {
-	rest := key[len(s.prefix)+1:]
-	m := s.group(string(rest[1 : 1+int(rest[0])]))
-	m.Lock()
-	defer m.Unlock()
-	b, closer, err := s.db.Get(key)
-	if err != nil {
-		return
-	}
-	_, _, live := parse(b, time.Now())
-	_ = closer.Close() // releases the value, nothing else
-	if !live {
-		_ = s.db.Delete(key, pebble.NoSync) // the next sweep repeats what did not work
-	}
 }
 
 // Close implements kv.Store.

@@ -155,19 +155,15 @@ func (s *Store) appendOne(b *pebble.Batch, q *appendQueue, a queue.Append, now t
 		q.seen = make(map[string]queue.Seq)
 	}
 	q.seen[string(a.Dedup)] = st.last
-	return queue.Result{Seq: st.last}, b.Set(s.dedupKey(hour(now), st.incarnation, a.Dedup), binary.AppendUvarint(nil, uint64(st.last)), nil)
+	return queue.Result{Seq: st.last}, b.Set(s.dedupKey(uint64(queue.DedupHour(now)), st.incarnation, a.Dedup), binary.AppendUvarint(nil, uint64(st.last)), nil)
 }
-
-// hour numbers the hours dedup keys are kept by. A key is found in its hour and
-// in the next one: for queue.DedupTTL at least.
-func hour(now time.Time) uint64 { return uint64(now.Unix() / int64(queue.DedupTTL/time.Second)) }
 
 // lookup returns the number of the entry with a dedup key, 0 if it is new.
 func (s *Store) lookup(q *appendQueue, dedup []byte, now time.Time) (queue.Seq, error) {
 	if seq, ok := q.seen[string(dedup)]; ok {
 		return seq, nil
 	}
-	h := hour(now)
+	h := uint64(queue.DedupHour(now))
 	for _, h := range [...]uint64{h, h - 1} {
 		v, closer, err := s.db.Get(s.dedupKey(h, q.after.incarnation, dedup))
 		if errors.Is(err, pebble.ErrNotFound) {

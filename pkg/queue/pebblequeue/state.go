@@ -37,8 +37,6 @@ type day struct {
 	total   uint64
 }
 
-const secondsPerDay = 24 * 60 * 60
-
 func newState(l queue.Limits) *state {
 	var r [8]byte
 	_, _ = rand.Read(r[:]) // never fails
@@ -48,12 +46,6 @@ func newState(l queue.Limits) *state {
 func (st *state) waiting() int { return int(st.last - st.acked) }
 
 func (st *state) bytes() int64 { return int64(st.total - st.ackedTotal) }
-
-// expiry is when an entry stored now expires: MaxAge after the end of the day.
-func (st *state) expiry(now time.Time) int64 {
-	age := int64((st.limits.MaxAge + time.Second - 1) / time.Second)
-	return (now.Unix()/secondsPerDay+1)*secondsPerDay + age
-}
 
 // expire moves acked past the days that are over.
 func (st *state) expire(now time.Time) {
@@ -79,7 +71,7 @@ func (st *state) dropDays() {
 func (st *state) add(n int, now time.Time) {
 	st.last++
 	st.total += uint64(n)
-	at := st.expiry(now)
+	at := st.limits.ExpiresAt(now).Unix()
 	if len(st.days) > 0 {
 		// A clock that went back must not make a later day expire first.
 		if d := &st.days[len(st.days)-1]; d.expires >= at {

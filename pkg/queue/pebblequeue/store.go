@@ -147,6 +147,9 @@ func (s *Store) commit(b *pebble.Batch, unlock func()) error {
 
 // Create implements queue.Store.
 func (s *Store) Create(ctx context.Context, id queue.ID, l queue.Limits) error {
+	if err := l.Check(); err != nil {
+		return err
+	}
 	end, err := s.beginOne(ctx, id)
 	if err != nil {
 		return err

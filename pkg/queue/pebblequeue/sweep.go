@@ -38,7 +38,7 @@ func (s *Store) sweep() error {
 
 func (s *Store) sweepDedup() error {
 	first := s.key('d', nil, "")
-	end := s.key('d', []uint64{hour(s.now()) - 1}, "")
+	end := s.key('d', []uint64{uint64(queue.DedupHour(s.now())) - 1}, "")
 	if k, err := s.firstKey(first, end); k == nil || err != nil {
 		return err
 	}
