@@ -1,0 +1,98 @@
+package queue_test
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/mmrelay/mmrelay/pkg/queue"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type clocked struct {
+	queue.Store
+	mu  sync.Mutex // guards now
+	now time.Time
+}
+
+func (c *clocked) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func (c *clocked) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func TestConformance(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		queuetest.Run(t, func(tb testing.TB) queue.Store {
+			c := &clocked{now: time.Now()}
+			c.Store = queue.NewMemoryAt(c.Now)
+			tb.Cleanup(func() { _ = c.Close() })
+			return c
+		})
+	})
+}
+
+// TestMemoryVirtualTime asserts that the store works in the lab's virtual time:
+// nothing of it waits outside the bubble.
+func TestMemoryVirtualTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := queue.NewMemory()
+		if err := s.Create(t.Context(), "q", queue.Limits{MaxAge: 24 * time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.Watch(t.Context(), "q")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(time.Hour)
+			_, _ = queue.AppendOne(t.Context(), s, queue.Append{Queue: "q", Entry: []byte("x")})
+		}()
+		start := time.Now()
+		<-c
+		if d := time.Since(start); d != time.Hour {
+			t.Errorf("woken after %v, want 1h", d)
+		}
+		time.Sleep(48 * time.Hour)
+		es, err := s.Read(t.Context(), "q", 0, 10)
+		if err != nil || len(es) != 0 {
+			t.Errorf("Read = %d entries, %v, want none: they expired", len(es), err)
+		}
+	})
+}
+
+func TestExpiresAt(t *testing.T) {
+	at := func(s string) time.Time {
+		x, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	for _, x := range []struct {
+		now  string
+		age  time.Duration
+		want string
+	}{
+		{"2026-01-01T00:00:00Z", 24 * time.Hour, "2026-01-03T00:00:00Z"},
+		{"2026-01-01T23:59:59.9Z", 24 * time.Hour, "2026-01-03T00:00:00Z"},
+		{"2026-01-02T00:00:00Z", 24 * time.Hour, "2026-01-04T00:00:00Z"},
+		{"2026-01-01T12:00:00Z", time.Millisecond, "2026-01-02T00:00:01Z"},
+		{"2026-01-02T01:00:00+02:00", time.Hour, "2026-01-02T01:00:00Z"}, // by the UTC day
+	} {
+		if got := (queue.Limits{MaxAge: x.age}).ExpiresAt(at(x.now)); !got.Equal(at(x.want)) {
+			t.Errorf("stored at %s for %v: expires %v, want %s", x.now, x.age, got, x.want)
+		}
+	}
+}
