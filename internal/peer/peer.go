@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -65,6 +66,7 @@ type Set struct {
 	cert  *grpcserver.Certificate
 	roots *x509.CertPool
 	peers map[Name]string
+	dial  func(ctx context.Context, addr string) (net.Conn, error) // nil: TCP
 
 	mu    sync.Mutex // guards all below
 	conns map[Name]*grpc.ClientConn
@@ -80,15 +82,27 @@ type cachedKeys struct {
 // of this relay gets the same copy (SPEC.md R-61).
 const keysFor = time.Minute
 
+// Option adjusts a Set.
+type Option func(*Set)
+
+// WithDialer makes connections by dial instead of TCP: for networks inside one
+// process. TLS runs over them all the same.
+func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
+	return func(s *Set) { s.dial = dial }
+}
+
 // New returns the set of peers. cert is presented to them, roots verify theirs;
 // each must have its domain as a DNS name.
-func New(cert *grpcserver.Certificate, roots *x509.CertPool, peers []Peer) (*Set, error) {
+func New(cert *grpcserver.Certificate, roots *x509.CertPool, peers []Peer, opts ...Option) (*Set, error) {
 	s := &Set{cert: cert, roots: roots, peers: make(map[Name]string), conns: make(map[Name]*grpc.ClientConn), keys: make(map[Name]cachedKeys)}
 	for _, p := range peers {
 		if _, ok := s.peers[p.Name]; ok {
 			return nil, fmt.Errorf("peer %s:%s is given twice", p.Role, p.Domain)
 		}
 		s.peers[p.Name] = p.Addr
+	}
+	for _, o := range opts {
+		o(s)
 	}
 	return s, nil
 }
@@ -120,13 +134,18 @@ func (s *Set) Conn(n Name) (*grpc.ClientConn, error) {
 	if c := s.conns[n]; c != nil {
 		return c, nil
 	}
-	c, err := grpc.NewClient(addr,
+	var opts []grpc.DialOption
+	if s.dial != nil {
+		addr = "passthrough:///" + addr
+		opts = append(opts, grpc.WithContextDialer(s.dial))
+	}
+	c, err := grpc.NewClient(addr, append(opts,
 		grpc.WithTransportCredentials(credentials.NewTLS(s.cert.ClientTLS(s.roots, n.Domain))),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: .2, MaxDelay: 10 * time.Second}, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2<<20)),
 		grpc.WithDisableServiceConfig(),
-	)
+	)...)
 	if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func Register(ctx context.Context, store Store, a Account, trust *Trust, opts ..
 		return nil, ErrExists
 	}
 	st := accountState{Version: stateVersion, Domain: a.Domain, Relay: a.Relay, Partner: a.Partner, PartnerDomain: a.PartnerDomain, User: a.User, Device: a.Device, SlotID: random(16)}
-	if err := register(ctx, &st, a.Code, trust); err != nil {
+	if err := register(ctx, &st, a.Code, trust, newOptions(opts)); err != nil {
 		return nil, err
 	}
 	b := make(batch)
@@ -142,7 +142,7 @@ func Register(ctx context.Context, store Store, a Account, trust *Trust, opts ..
 }
 
 // register makes keys and gets them certified.
-func register(ctx context.Context, st *accountState, code string, trust *Trust) error {
+func register(ctx context.Context, st *accountState, code string, trust *Trust, o options) error {
 	credential, err := primitive.GenerateSigningKey(primitive.Ed25519)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func register(ctx context.Context, st *accountState, code string, trust *Trust) 
 	if err != nil {
 		return err
 	}
-	conn, err := dial(st.Relay, st.Domain, trust, nil)
+	conn, err := dial(st.Relay, st.Domain, trust, nil, o)
 	if err != nil {
 		return err
 	}
@@ -245,14 +245,14 @@ func (c *Client) connect() error {
 		return err
 	}
 	t := &transport{trust: c.trust, opts: c.opts, domain: c.account.Domain, partnerDomain: c.account.PartnerDomain, keys: make(map[service]serviceKeys)}
-	if t.session, err = dial(c.account.Relay, c.account.Domain, c.trust, &tls.Certificate{Certificate: c.account.Session, PrivateKey: key}); err != nil {
+	if t.session, err = dial(c.account.Relay, c.account.Domain, c.trust, &tls.Certificate{Certificate: c.account.Session, PrivateKey: key}, c.opts); err != nil {
 		return err
 	}
-	if t.anon, err = dial(c.account.Relay, c.account.Domain, c.trust, nil); err != nil {
+	if t.anon, err = dial(c.account.Relay, c.account.Domain, c.trust, nil, c.opts); err != nil {
 		return err
 	}
 	if c.account.Partner != "" {
-		if t.partner, err = dial(c.account.Partner, c.account.PartnerDomain, c.trust, nil); err != nil {
+		if t.partner, err = dial(c.account.Partner, c.account.PartnerDomain, c.trust, nil, c.opts); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -14,6 +16,7 @@ type options struct {
 	poolSets int
 	tokens   int
 	gapWait  time.Duration
+	dial     func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 type optionFunc func(*options)
@@ -41,6 +44,12 @@ func WithTokenBatch(n int) Option {
 // WithGapWait sets how long a gap in a room's events is waited out before the
 // client catches up. Default 30 s (SPEC.md R-76).
 func WithGapWait(d time.Duration) Option { return optionFunc(func(o *options) { o.gapWait = d }) }
+
+// WithDialer makes connections by dial instead of TCP: through a proxy, or for
+// networks inside one process. TLS runs over them all the same.
+func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
+	return optionFunc(func(o *options) { o.dial = dial })
+}
 
 func newOptions(os []Option) options {
 	o := options{log: slog.New(slog.DiscardHandler), retryFor: 30 * time.Second, poolSets: 6, tokens: 8, gapWait: 30 * time.Second}

@@ -70,16 +70,21 @@ type serviceKeys struct {
 	until    time.Time
 }
 
-func dial(addr, domain string, trust *Trust, cert *tls.Certificate) (*grpc.ClientConn, error) {
+func dial(addr, domain string, trust *Trust, cert *tls.Certificate, o options) (*grpc.ClientConn, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: trust.Operators, ServerName: domain}
 	if cert != nil {
 		t.Certificates = []tls.Certificate{*cert}
 	}
-	return grpc.NewClient(addr,
+	var opts []grpc.DialOption
+	if o.dial != nil {
+		addr = "passthrough:///" + addr
+		opts = append(opts, grpc.WithContextDialer(o.dial))
+	}
+	return grpc.NewClient(addr, append(opts,
 		grpc.WithTransportCredentials(credentials.NewTLS(t)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8<<20)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcBackoff, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("mmr"))
+		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("mmr"))...)
 }
 
 func (t *transport) close() {
