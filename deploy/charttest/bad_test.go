@@ -38,7 +38,7 @@ func TestBadValues(t *testing.T) {
 		{"one claim for both", "default", `{hub: {volume: {existingClaim: c}}, relay: {volume: {existingClaim: c}}}`, "hub.volume.existingClaim and relay.volume.existingClaim must differ"},
 
 		{"typing error", "default", `{hub: {replica: 2}}`, "additional properties 'replica' not allowed"},
-		{"typing error at the top", "default", `{realy: {}}`, "additional properties 'realy' not allowed"},
+		{"typing error at the top", "default", `{relay2: {}}`, "additional properties 'relay2' not allowed"},
 		{"domain without dot", "default", `{hub: {domain: hub}}`, "at '/hub/domain'"},
 		{"domain in upper case", "default", `{hub: {domain: Hub.example}}`, "at '/hub/domain'"},
 		{"peer that injects a flag", "default", `{hub: {peers: [{role: provider, domain: c.example, address: "x:1,hub:evil.example=y:2"}]}}`, "at '/hub/peers/0/address'"},

@@ -88,7 +88,13 @@ func render(tb testing.TB, vals map[string]any) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.Engine{Strict: true}.Render(c, v)
+	return engine.Engine{Strict: true}.RenderWithContext(tb.Context(), c, v)
+}
+
+// merged lays values over those of the default configuration.
+func merged(tb testing.TB, text string) map[string]any {
+	tb.Helper()
+	return util.MergeTables(parseValues(tb, text), values(tb, "default-values.yaml"))
 }
 
 // manifests is the rendered text of all objects, in the order of the files.
@@ -189,10 +195,12 @@ func (objs objects) pods() []pod {
 	return ps
 }
 
-// each runs a test on the objects of every supported configuration.
-func each(t *testing.T, f func(t *testing.T, objs objects)) {
-	t.Helper()
-	for _, file := range ciFiles(t) {
-		t.Run(strings.TrimSuffix(file, "-values.yaml"), func(t *testing.T) { f(t, rendered(t, values(t, file))) })
+// configurations are the objects of every supported configuration, by its name.
+func configurations(tb testing.TB) map[string]objects {
+	tb.Helper()
+	m := make(map[string]objects)
+	for _, file := range ciFiles(tb) {
+		m[strings.TrimSuffix(file, "-values.yaml")] = rendered(tb, values(tb, file))
 	}
+	return m
 }

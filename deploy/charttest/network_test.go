@@ -44,63 +44,67 @@ func selected(t *testing.T, objs objects, sel *metav1.LabelSelector) []pod {
 }
 
 func TestSelectors(t *testing.T) {
-	each(t, func(t *testing.T, objs objects) {
-		ds := all[*appsv1.Deployment](objs)
-		for name, d := range ds {
-			if ps := selected(t, objs, d.Spec.Selector); len(ps) != 1 || ps[0].owner != "Deployment "+name {
-				t.Errorf("%s selects %d kinds of pods", name, len(ps))
-			}
-		}
-		for name, s := range all[*corev1.Service](objs) {
-			ps := selected(t, objs, metav1.SetAsLabelSelector(s.Spec.Selector))
-			if len(ps) != 1 || !strings.HasPrefix(ps[0].owner, "Deployment ") {
-				t.Fatalf("Service %s selects %d kinds of pods", name, len(ps))
-			}
-			for _, p := range s.Spec.Ports {
-				if portOf(ps[0].spec.Containers[0], p.TargetPort.String()) == "" {
-					t.Errorf("Service %s: no port %s in %s", name, p.TargetPort.String(), ps[0].owner)
-				}
-				if (p.TargetPort.String() == "admin") != strings.HasSuffix(name, "-metrics") {
-					t.Errorf("Service %s offers port %s", name, p.TargetPort.String())
+	for name, objs := range configurations(t) {
+		t.Run(name, func(t *testing.T) {
+			ds := all[*appsv1.Deployment](objs)
+			for name, d := range ds {
+				if ps := selected(t, objs, d.Spec.Selector); len(ps) != 1 || ps[0].owner != "Deployment "+name {
+					t.Errorf("%s selects %d kinds of pods", name, len(ps))
 				}
 			}
-			if strings.HasSuffix(name, "-metrics") && s.Spec.ClusterIP != corev1.ClusterIPNone {
-				t.Errorf("Service %s is not headless", name)
+			for name, s := range all[*corev1.Service](objs) {
+				ps := selected(t, objs, metav1.SetAsLabelSelector(s.Spec.Selector))
+				if len(ps) != 1 || !strings.HasPrefix(ps[0].owner, "Deployment ") {
+					t.Fatalf("Service %s selects %d kinds of pods", name, len(ps))
+				}
+				for _, p := range s.Spec.Ports {
+					if portOf(ps[0].spec.Containers[0], p.TargetPort.String()) == "" {
+						t.Errorf("Service %s: no port %s in %s", name, p.TargetPort.String(), ps[0].owner)
+					}
+					if (p.TargetPort.String() == "admin") != strings.HasSuffix(name, "-metrics") {
+						t.Errorf("Service %s offers port %s", name, p.TargetPort.String())
+					}
+				}
+				if strings.HasSuffix(name, "-metrics") && s.Spec.ClusterIP != corev1.ClusterIPNone {
+					t.Errorf("Service %s is not headless", name)
+				}
 			}
-		}
-		for name, b := range all[*policyv1.PodDisruptionBudget](objs) {
-			if ps := selected(t, objs, b.Spec.Selector); len(ps) != 1 {
-				t.Errorf("PodDisruptionBudget %s selects %d kinds of pods", name, len(ps))
+			for name, b := range all[*policyv1.PodDisruptionBudget](objs) {
+				if ps := selected(t, objs, b.Spec.Selector); len(ps) != 1 {
+					t.Errorf("PodDisruptionBudget %s selects %d kinds of pods", name, len(ps))
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 func TestServiceMonitors(t *testing.T) {
 	found := 0
-	each(t, func(t *testing.T, objs objects) {
-		for name, m := range all[*monitoringv1.ServiceMonitor](objs) {
-			found++
-			sel, err := metav1.LabelSelectorAsSelector(&m.Spec.Selector)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var hits []*corev1.Service
-			for _, s := range all[*corev1.Service](objs) {
-				if sel.Matches(labels.Set(s.Labels)) {
-					hits = append(hits, s)
+	for name, objs := range configurations(t) {
+		t.Run(name, func(t *testing.T) {
+			for name, m := range all[*monitoringv1.ServiceMonitor](objs) {
+				found++
+				sel, err := metav1.LabelSelectorAsSelector(&m.Spec.Selector)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var hits []*corev1.Service
+				for _, s := range all[*corev1.Service](objs) {
+					if sel.Matches(labels.Set(s.Labels)) {
+						hits = append(hits, s)
+					}
+				}
+				if len(hits) != 1 || hits[0].Name != name+"-metrics" {
+					t.Fatalf("%s selects %d services", name, len(hits))
+				}
+				for _, e := range m.Spec.Endpoints {
+					if !slices.ContainsFunc(hits[0].Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == e.Port }) {
+						t.Errorf("%s: Service %s has no port %q", name, hits[0].Name, e.Port)
+					}
 				}
 			}
-			if len(hits) != 1 || hits[0].Name != name+"-metrics" {
-				t.Fatalf("%s selects %d services", name, len(hits))
-			}
-			for _, e := range m.Spec.Endpoints {
-				if !slices.ContainsFunc(hits[0].Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == e.Port }) {
-					t.Errorf("%s: Service %s has no port %q", name, hits[0].Name, e.Port)
-				}
-			}
-		}
-	})
+		})
+	}
 	if found == 0 {
 		t.Error("no configuration has a ServiceMonitor")
 	}
@@ -108,15 +112,14 @@ func TestServiceMonitors(t *testing.T) {
 
 // Every pod is cut off but for what policies allow, and these name ports that exist.
 func TestNetworkPolicies(t *testing.T) {
-	for _, file := range ciFiles(t) {
-		if file == "no-network-policy-values.yaml" {
-			if n := len(all[*networkingv1.NetworkPolicy](rendered(t, values(t, file)))); n != 0 {
+	for config, objs := range configurations(t) {
+		if config == "no-network-policy" {
+			if n := len(all[*networkingv1.NetworkPolicy](objs)); n != 0 {
 				t.Errorf("%d policies though they are off", n)
 			}
 			continue
 		}
-		t.Run(file, func(t *testing.T) {
-			objs := rendered(t, values(t, file))
+		t.Run(config, func(t *testing.T) {
 			policies := all[*networkingv1.NetworkPolicy](objs)
 			denied := map[string]bool{}
 			for name, np := range policies {
@@ -183,7 +186,9 @@ type traffic struct {
 func (objs objects) allowed(t *testing.T, tr traffic) bool {
 	t.Helper()
 	covers := func(ports []networkingv1.NetworkPolicyPort, others []networkingv1.NetworkPolicyPeer, other pod) bool {
-		if !slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool { return p.Port.String() == tr.port && *p.Protocol == corev1.ProtocolTCP }) {
+		if !slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool {
+			return p.Port.String() == tr.port && *p.Protocol == corev1.ProtocolTCP
+		}) {
 			return false
 		}
 		if len(others) == 0 {
@@ -216,12 +221,11 @@ func (objs objects) allowed(t *testing.T, tr traffic) bool {
 // What components say to each other gets through the policies: peers given by
 // --peer, the pods of `helm test`, Redis, clients, Prometheus. The rest does not.
 func TestTrafficPasses(t *testing.T) {
-	for _, file := range ciFiles(t) {
-		if file == "no-network-policy-values.yaml" {
+	for config, objs := range configurations(t) {
+		if config == "no-network-policy" {
 			continue
 		}
-		t.Run(file, func(t *testing.T) {
-			objs := rendered(t, values(t, file))
+		t.Run(config, func(t *testing.T) {
 			byOwner := map[string]pod{}
 			for _, p := range objs.pods() {
 				byOwner[p.owner] = p
@@ -254,7 +258,9 @@ func TestTrafficPasses(t *testing.T) {
 						t.Errorf("admin port of %s: want open to Prometheus %v", owner, monitored)
 					}
 				}
-				hasPeers := slices.ContainsFunc(c.Args, func(a string) bool { return strings.HasPrefix(a, "--peer=") && !strings.Contains(a, "."+namespace+".svc:") })
+				hasPeers := slices.ContainsFunc(c.Args, func(a string) bool {
+					return strings.HasPrefix(a, "--peer=") && !strings.Contains(a, "."+namespace+".svc:")
+				})
 				if n := portOf(c, "peer"); n != "" && objs.allowed(t, traffic{pod{}, p, n}) != hasPeers {
 					t.Errorf("peer port of %s: want open to other operators %v", owner, hasPeers)
 				}
