@@ -95,7 +95,9 @@ func (in *interceptors) mapStream(srv any, ss grpc.ServerStream, info *grpc.Stre
 // status maps a handler's error and logs the class of an internal one.
 func (in *interceptors) status(method string, err error) error {
 	s := StatusFrom(err)
-	if status.Code(s) == codes.Internal {
+	// What is a status already comes from gRPC itself, e.g. for bytes that are no
+	// message: the caller's fault, and nothing to log.
+	if _, known := status.FromError(err); !known && status.Code(s) == codes.Internal {
 		in.log.Error("internal error", "method", method, "err_class", errClass(err))
 	}
 	return s

@@ -27,8 +27,8 @@ func (h *Hub) catchUp(ctx context.Context, c *gateway.Call, req *hubv1.CatchUpRe
 	if err != nil {
 		return nil, err
 	}
-	if !h.rates.allow(r.groupID, l.index, false) {
-		return nil, mmrerr.RateLimited
+	if err := h.admit(r, l, false); err != nil {
+		return nil, err
 	}
 	limit := int(req.GetMax())
 	if limit == 0 {
@@ -139,8 +139,8 @@ func (h *Hub) joinState(ctx context.Context, c *gateway.Call, req *hubv1.JoinSta
 	if err != nil {
 		return nil, err
 	}
-	if !h.rates.allow(r.groupID, l.index, false) {
-		return nil, mmrerr.RateLimited
+	if err := h.admit(r, l, false); err != nil {
+		return nil, err
 	}
 	b, _, err := h.readRow(ctx, r, snapshotRow(req.GetEpoch()))
 	if errors.Is(err, kv.ErrNotFound) {

@@ -9,6 +9,7 @@ import (
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
@@ -34,7 +35,7 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	if len(req.GetProposals()) > 0 {
 		return h.propose(ctx, c, r, l, req)
 	}
-	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, req.GetCommit(), res) { // step 4
+	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, kindCommit, req.GetCommit(), res) { // step 4
 		return res, nil
 	}
 	m, err := mls.ParseMessage(req.GetCommit(), h.limits()) // step 5
@@ -70,7 +71,7 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	}
 	res := &hubv1.UpdateResponse{}
 	e, err := h.advance(ctx, c, t, advance{ // step 17
-		secret: req.GetDeliverySecret(), welcome: welcome, recipients: notLeaving(r.roster),
+		kind: kindCommit, secret: req.GetDeliverySecret(), welcome: welcome, recipients: notLeaving(r.roster),
 		answer: func(e *seal.Event) proto.Message { res.Accepted = accepted(e); return res },
 	})
 	if err != nil {
@@ -94,9 +95,6 @@ type transition struct {
 // transition runs the engine's and the judge's checks, and reads the GroupInfo
 // of the new epoch.
 func (h *Hub) transition(j *judge, groupInfo []byte) (*transition, error) {
-	if err := checkTypes(j.message, j.external != nil); err != nil {
-		return nil, err
-	}
 	next, _, err := j.r.tree.WithRules(j).Process(j.message.Raw(), j.now)
 	if err != nil {
 		return nil, j.code(err)
@@ -177,6 +175,7 @@ func notLeaving(ro *roster) []*leaf {
 
 // advance is what a new epoch needs besides the transition.
 type advance struct {
+	kind       byte   // of the request, for repeats
 	secret     []byte // D of the committer's path
 	welcome    *mls.Message
 	recipients []*leaf // of the commit event, with the K of the old epoch
@@ -216,12 +215,17 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 	for i := range first {
 		ch.firstContact(first[i], c.Now)
 	}
+	for _, l := range t.removed {
+		if l.joining { // it need not learn of the room any more
+			ch.ops = append(ch.ops, kv.Op{Key: firstContactKey(r.groupID, l.lane)})
+		}
+	}
 	if len(first) > 0 {
 		if err := h.markFirst(ctx, r.groupID); err != nil {
 			return nil, err
 		}
 	}
-	if err := ch.remember(t.message.Raw(), a.answer(e)); err != nil {
+	if err := ch.remember(a.kind, t.message.Raw(), a.answer(e)); err != nil {
 		return nil, err
 	}
 	return e, h.accept(ctx, ch, rows)

@@ -47,6 +47,9 @@ func (h *Hub) createRoom(ctx context.Context, c *gateway.Call, req *hubv1.Create
 		return nil, err
 	}
 	g, err := mls.NewPublicGroup(req.GetGroupInfo(), nil, h.mlsOptions())
+	if _, ok := mmrerr.Of(err); ok && err != nil {
+		return nil, err // the creator's credential, R-3.1 and
+	}
 	if err != nil || g.Len() != 1 || g.Leaf(0) == nil {
 		return nil, mmrerr.GroupInfo
 	}
@@ -69,7 +72,7 @@ func (h *Hub) existing(ctx context.Context, c *gateway.Call, req *hubv1.CreateRo
 	if err != nil {
 		return nil, mmrerr.RoomExists
 	}
-	if res := new(hubv1.CreateRoomResponse); h.answered(ctx, r, req.GetGroupInfo(), res) {
+	if res := new(hubv1.CreateRoomResponse); h.answered(ctx, r, kindCreation, req.GetGroupInfo(), res) {
 		return res, nil
 	}
 	return nil, mmrerr.RoomExists
@@ -167,7 +170,7 @@ func (h *Hub) writeFound(ctx context.Context, c *gateway.Call, req *hubv1.Create
 		return nil, err
 	}
 	res := &hubv1.CreateRoomResponse{Accepted: &hubv1.Accepted{Chain: a.Chain[:], AcceptedMs: a.AcceptedMS, Receipt: receipt}}
-	if err := ch.remember(req.GetGroupInfo(), res); err != nil {
+	if err := ch.remember(kindCreation, req.GetGroupInfo(), res); err != nil {
 		return nil, err
 	}
 	if err := ch.commit(ctx); errors.Is(err, kv.ErrConflict) {

@@ -32,7 +32,7 @@ func (h *Hub) dispatch(ctx context.Context, domain string) {
 			sleep(ctx, leaseFor/3)
 			continue
 		}
-		err = h.drain(ctx, domain, key, retry.Reset)
+		err = h.drain(ctx, domain, key, &lease, retry.Reset)
 		// The lease is given up on every way out, also when ctx has ended.
 		free, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		_ = kv.Release(free, h.cfg.Store, key, lease) // it ends by itself if this does not work
@@ -45,8 +45,8 @@ func (h *Hub) dispatch(ctx context.Context, domain string) {
 }
 
 // drain opens a stream to the destination and sends what is due until
-// something fails or the lease is lost.
-func (h *Hub) drain(ctx context.Context, domain string, leaseKey kv.Key, alive func()) error {
+// something fails or the lease is lost. lease is the one last held.
+func (h *Hub) drain(ctx context.Context, domain string, leaseKey kv.Key, lease *kv.Lease, alive func()) error {
 	conn, err := h.cfg.Peers.Conn(peer.Name{Role: peer.Provider, Domain: domain})
 	if err != nil {
 		return err
@@ -79,9 +79,11 @@ func (h *Hub) drain(ctx context.Context, domain string, leaseKey kv.Key, alive f
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-renew.C:
-			if _, err := kv.Acquire(ctx, h.cfg.Store, leaseKey, h.owner, time.Now(), leaseFor); err != nil {
+			renewed, err := kv.Acquire(ctx, h.cfg.Store, leaseKey, h.owner, time.Now(), leaseFor)
+			if err != nil {
 				return err
 			}
+			*lease = renewed
 			continue
 		case <-poll.C:
 		case _, ok := <-wake:

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"time"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
@@ -73,11 +72,7 @@ func (h *Hub) accept(ctx context.Context, c *change, rows []outboxRow) error {
 		return err
 	}
 	if len(rows) > 0 {
-		h.background(func(ctx context.Context) {
-			if err := h.flush(ctx, c.next.groupID, pendingName(c.next.head.seq), rows); err != nil && !errors.Is(err, context.Canceled) {
-				h.log.Warn("handing events to the outbox did not work; the sweep will repeat it", "err_class", "outbox")
-			}
-		})
+		h.flusher.add(c.next.groupID, pendingName(c.next.head.seq), rows)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/mmrelay/mmrelay/internal/kv"
@@ -85,7 +86,12 @@ func (h *Hub) repeatFirst(ctx context.Context, groupID []byte, rec kv.Record, no
 		ops[0].Value = marshalFirst(uint8(attempt+1), now.Add(firstContactDelays[attempt+1]), &row)
 		ops[0].TTL = firstContactFor
 	}
-	if _, err := h.cfg.Store.Apply(ctx, ops); err != nil {
+	if err := h.mark(ctx, groupID); err != nil {
+		return err
+	}
+	if _, err := h.cfg.Store.Apply(ctx, ops); errors.Is(err, kv.ErrConflict) {
+		return nil // it has arrived, or was removed
+	} else if err != nil {
 		return err
 	}
 	return h.flush(ctx, groupID, pending, []outboxRow{row})

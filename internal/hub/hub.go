@@ -78,12 +78,14 @@ type Hub struct {
 	gateway *gateway.Gateway
 	cache   *cache
 	dirty   *dirtySet
+	flusher *flusher
 	locks   *locks
 	rates   *rates
 	codes   *codeRates
 
 	queueKeys *queueKeyTable
-	owner     string // this process in leases
+	owner     string    // this process in leases
+	sweeping  *kv.Lease // of maintain, the last one it had
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
@@ -107,6 +109,7 @@ func New(cfg Config) (*Hub, error) {
 		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer), cache: newCache(1024), dirty: newDirtySet(),
 		locks: newLocks(), rates: newRates(cfg.Rates), codes: newCodeRates(), queueKeys: newQueueKeyTable(), owner: hex.EncodeToString(owner),
 	}
+	h.flusher = newFlusher(h)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.gateway = gateway.New(gateway.Config{
 		Audience: seal.HubAudience(cfg.Domain), Keys: cfg.Keys, Replay: cfg.Store,
@@ -158,6 +161,7 @@ func (h *Hub) maintain(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			h.releaseSweep()
 			return
 		case <-t.C:
 			h.cache.sweep()
@@ -166,11 +170,24 @@ func (h *Hub) maintain(ctx context.Context) {
 	}
 }
 
+var sweepLease = kv.Key{Group: "lease", Name: "sweep"}
+
+// releaseSweep lets the next process sweep at once.
+func (h *Hub) releaseSweep() {
+	if h.sweeping == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = kv.Release(ctx, h.cfg.Store, sweepLease, *h.sweeping) // it ends by itself if this does not work
+}
+
 func (h *Hub) sweepOnce(ctx context.Context) {
-	key := kv.Key{Group: "lease", Name: "sweep"}
-	if _, err := kv.Acquire(ctx, h.cfg.Store, key, h.owner, time.Now(), 3*sweepEvery); err != nil {
+	lease, err := kv.Acquire(ctx, h.cfg.Store, sweepLease, h.owner, time.Now(), 3*sweepEvery)
+	if err != nil {
 		return // another replica sweeps, or the store is away
 	}
+	h.sweeping = &lease
 	for _, f := range []func(context.Context) error{h.sweepPending, h.repeatFirstContacts} {
 		if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			h.log.Warn("sweep did not finish", "err_class", "store")

@@ -20,12 +20,13 @@ func (h *Hub) linkInfo(ctx context.Context, c *gateway.Call, req *hubv1.LinkInfo
 	if c.Auth.Kind != seal.AuthNone {
 		return nil, mmrerr.Malformed
 	}
+	// Before the room is looked up: the limit must not tell that it exists.
+	if !h.codes.Allow(c.GroupID) {
+		return nil, mmrerr.RateLimited
+	}
 	r, err := h.open(ctx, c.GroupID, c.EARKey)
 	if err != nil {
 		return nil, err
-	}
-	if !h.codes.Allow(r.groupID) {
-		return nil, mmrerr.RateLimited
 	}
 	secret, err := primitive.ParseSecret(req.GetCode())
 	if err != nil {
@@ -61,7 +62,10 @@ func (h *Hub) groupInfo(ctx context.Context, c *gateway.Call, req *hubv1.GroupIn
 	return res, nil
 }
 
-// infoCaller authenticates the caller of groupInfo. Every failure is mmr/no-room.
+// infoCaller authenticates the caller of groupInfo. Every failure is
+// mmr/no-room. A sibling proof is one: the request does not carry the credential
+// that the proof is about, so that nobody could check it, and an unchecked proof
+// would open every room to everybody (docs/spec.md, "Status").
 func (h *Hub) infoCaller(ctx context.Context, c *gateway.Call, req *hubv1.GroupInfoRequest) (*room, error) {
 	if len(req.GetCode()) == 0 && len(req.GetSiblingProof()) == 0 {
 		r, l, err := h.authenticate(ctx, c)
@@ -70,25 +74,14 @@ func (h *Hub) infoCaller(ctx context.Context, c *gateway.Call, req *hubv1.GroupI
 		}
 		return r, h.admit(r, l, false)
 	}
+	if !h.codes.Allow(c.GroupID) { // before the room is looked up, see linkInfo
+		return nil, mmrerr.RateLimited
+	}
 	r, err := h.open(ctx, c.GroupID, c.EARKey)
 	if err != nil {
 		return nil, err
 	}
-	if !h.codes.Allow(r.groupID) {
-		return nil, mmrerr.RateLimited
-	}
-	if len(req.GetCode()) > 0 {
-		if r.roster.policy.JoinRule == pseudonym.JoinByInvite || !liveCode(r.roster.policy, req.GetCode(), c) {
-			return nil, mmrerr.NoRoom
-		}
-		return r, nil
-	}
-	p, err := pseudonym.ParseSiblingProof(req.GetSiblingProof())
-	if err != nil {
-		return nil, mmrerr.NoRoom
-	}
-	l := r.roster.leaf(p.Leaf)
-	if l == nil || l.leaving || p.NotAfter < uint64(c.Now.Unix()) {
+	if len(req.GetCode()) == 0 || r.roster.policy.JoinRule == pseudonym.JoinByInvite || !liveCode(r.roster.policy, req.GetCode(), c) {
 		return nil, mmrerr.NoRoom
 	}
 	return r, nil

@@ -26,27 +26,18 @@ type admission struct {
 // externalJoin accepts an external commit (SPEC.md R-122).
 func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.ExternalJoinRequest) (*hubv1.ExternalJoinResponse, error) {
 	defer h.locks.lock(c.GroupID)()
-	if c.Auth.Kind != seal.AuthNewLeaf {
-		return nil, mmrerr.NoRoom
+	m, err := h.joinCommit(c, req.GetCommit())
+	if err != nil {
+		return nil, err
 	}
 	r, err := h.open(ctx, c.GroupID, c.EARKey)
 	if err != nil {
 		return nil, err
 	}
-	m, err := mls.ParseMessage(req.GetCommit(), h.limits())
-	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), r.groupID) {
-		return nil, mmrerr.WireFormat
+	if key, err := leafKey(r.roster.suite, m.Public.Content.Commit.Path.Leaf.SignatureKey); err != nil || c.Verify(key) != nil {
+		return nil, mmrerr.NoRoom // of another suite than the room's
 	}
-	s, _ := m.Sender()
-	path := m.Public.Content.Commit.Path
-	if s.Type != mls.SenderNewMemberCommit || path == nil {
-		return nil, mmrerr.WireFormat
-	}
-	key, err := leafKey(r.roster.suite, path.Leaf.SignatureKey)
-	if err != nil || c.Verify(key) != nil {
-		return nil, mmrerr.NoRoom
-	}
-	if res := new(hubv1.ExternalJoinResponse); h.answered(ctx, r, req.GetCommit(), res) {
+	if res := new(hubv1.ExternalJoinResponse); h.answered(ctx, r, kindJoin, req.GetCommit(), res) {
 		return res, nil
 	}
 	if m.Epoch() != r.head.epoch {
@@ -76,7 +67,7 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 		recipients = slices.DeleteFunc(recipients, func(l *leaf) bool { return l.index == a.resync.index })
 	}
 	e, err := h.advance(ctx, c, t, advance{
-		secret: req.GetDeliverySecret(), recipients: recipients, used: a.link && r.roster.policy.JoinRule == pseudonym.JoinByConnection,
+		kind: kindJoin, secret: req.GetDeliverySecret(), recipients: recipients, used: a.link && r.roster.policy.JoinRule == pseudonym.JoinByConnection,
 		answer: func(e *seal.Event) proto.Message { res.Accepted = accepted(e); return res },
 	})
 	if err != nil {
@@ -85,6 +76,30 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 	res.Accepted = accepted(e)
 	h.metrics.events.WithLabelValues("join").Inc()
 	return res, nil
+}
+
+// joinCommit checks all that does not depend on the room, form and request
+// signature, before the room is looked up: what a stranger is told must not
+// tell whether there is one (SPEC.md R-67).
+func (h *Hub) joinCommit(c *gateway.Call, commit []byte) (*mls.Message, error) {
+	if c.Auth.Kind != seal.AuthNewLeaf {
+		return nil, mmrerr.NoRoom
+	}
+	m, err := mls.ParseMessage(commit, h.limits())
+	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), c.GroupID) {
+		return nil, mmrerr.WireFormat
+	}
+	s, _ := m.Sender()
+	path := m.Public.Content.Commit.Path
+	if s.Type != mls.SenderNewMemberCommit || path == nil {
+		return nil, mmrerr.WireFormat
+	}
+	for _, alg := range []primitive.Algorithm{primitive.Ed25519, primitive.ECDSAP256} { // keys of one are never keys of the other
+		if key, err := primitive.ParsePublicKey(alg, path.Leaf.SignatureKey); err == nil && c.Verify(key) == nil {
+			return m, nil
+		}
+	}
+	return nil, mmrerr.NoRoom
 }
 
 // admission decides why the joiner may enter, in the order of SPEC.md R-116:
@@ -107,6 +122,9 @@ func (h *Hub) admission(c *gateway.Call, r *room, m *mls.Message, code []byte) (
 		}
 		if old.leaving {
 			return nil, mmrerr.Leaving
+		}
+		if !h.rates.allow(r.groupID, old.index, true) {
+			return nil, mmrerr.RateLimited
 		}
 		a.resync = old
 		return a, nil

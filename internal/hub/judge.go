@@ -76,7 +76,10 @@ func (j *judge) authenticatedData(v *mls.CommitView) (err error) {
 		c.Carrier = pseudonym.ExternalCommit
 		c.Resync = j.external.resync != nil
 		c.KnownUser = j.external.knownUser
-		return j.aad.Check(j.r.roster.policy, c)
+		if err := j.aad.Check(j.r.roster.policy, c); err != nil {
+			return err
+		}
+		return checkTypes(j.message, true)
 	}
 	for _, p := range j.message.Public.Content.Commit.Proposals {
 		c.LinkKeys = c.LinkKeys || p.Proposal != nil && p.Proposal.Type == mls.ProposalAdd
@@ -86,11 +89,15 @@ func (j *judge) authenticatedData(v *mls.CommitView) (err error) {
 		j.rekeyed = old != nil && !old.Credential.Equal(v.PathLeaf.Credential)
 		c.LinkKeys = c.LinkKeys || j.rekeyed
 	}
-	return j.aad.Check(j.r.roster.policy, c)
+	if err := j.aad.Check(j.r.roster.policy, c); err != nil {
+		return err
+	}
+	return checkTypes(j.message, false)
 }
 
 // checkTypes is the part of step 9 that needs no resolved references (SPEC.md
-// It runs before the engine's list rules.
+// It runs after signature and authenticated data, and before the
+// engine's list rules.
 func checkTypes(m *mls.Message, external bool) error {
 	for _, p := range m.Public.Content.Commit.Proposals {
 		if p.Proposal == nil {
@@ -155,6 +162,9 @@ func (j *judge) proposals(v *mls.CommitView) error {
 			c, err := pseudonym.ParseCredential(uint16(p.Add.Leaf.Credential.Type), p.Add.Leaf.Credential.Body)
 			if err == nil { // a credential that does not parse is step 11's to refuse
 				arriving[c.User] = true
+				if c.User != j.sender.user && old.JoinRule == pseudonym.JoinByConnection {
+					return mmrerr.NotConnectionRoom // SPEC.md R-37: there are two users, and stay two
+				}
 				if c.User != j.sender.user && !old.MayAdd(role) {
 					return mmrerr.Role
 				}
@@ -396,9 +406,10 @@ func (j *judge) code(err error) error {
 	switch ref.Rule {
 	case mls.RuleEpoch:
 		return wrongEpoch(j.r)
+	case mls.RuleDuplicateSignatureKey, mls.RuleDuplicateEncryption:
+		return mmrerr.PseudonymReused
 	case mls.RuleSignature, mls.RuleLeafSignature, mls.RuleLeafSource, mls.RuleLeafKey, mls.RuleLeafKeyReused, mls.RuleLeafVersion,
-		mls.RuleLeafExtensions, mls.RuleLeafCapabilities, mls.RuleCredentialTypes, mls.RuleDuplicateExtension, mls.RuleDuplicateSignatureKey,
-		mls.RuleDuplicateEncryption, mls.RuleLifetime, mls.RuleKeyPackageSuite, mls.RuleKeyPackageSignature, mls.RuleKeyPackageInitKey,
+		mls.RuleLeafExtensions, mls.RuleLeafCapabilities, mls.RuleCredentialTypes, mls.RuleDuplicateExtension, mls.RuleLifetime, mls.RuleKeyPackageSuite, mls.RuleKeyPackageSignature, mls.RuleKeyPackageInitKey,
 		mls.RuleCredential, mls.RuleSuccessor:
 		return mmrerr.Signature
 	}

@@ -70,14 +70,33 @@ const codesPerMinute = 10
 
 func newCodeRates() *codeRates { return &codeRates{by: make(map[string]*rate.Limiter)} }
 
-// Allow takes one from the room's allowance.
+// makeRoom forgets the buckets that have refilled, and if those are few, some
+// others: whoever fills the table cannot refill one bucket at will.
+func (c *codeRates) makeRoom() {
+	for k, l := range c.by {
+		if l.Tokens() >= float64(l.Burst()) {
+			delete(c.by, k)
+		}
+	}
+	for k := range c.by { // in random order
+		if len(c.by) <= maxRates*15/16 {
+			return
+		}
+		delete(c.by, k)
+	}
+}
+
+// Allow takes one from the room's allowance. There need not be a room.
 func (c *codeRates) Allow(groupID []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(groupID) != groupIDSize {
+		return true // no room has such an id, and everybody knows
+	}
 	l := c.by[string(groupID)]
 	if l == nil {
 		if len(c.by) >= maxRates {
-			clear(c.by)
+			c.makeRoom()
 		}
 		l = rate.NewLimiter(rate.Limit(codesPerMinute)/60, codesPerMinute)
 		c.by[string(groupID)] = l

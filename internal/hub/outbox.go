@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"math"
 	"time"
@@ -59,7 +60,9 @@ func outboxID(domain string) queue.ID {
 // outboxLimits: an outbox holds what a destination missed in a week.
 var outboxLimits = queue.Limits{MaxEntries: 1_000_000, MaxBytes: 16 << 30, MaxAge: 7 * 24 * time.Hour}
 
-// dirtyFor is how long a room stays in the dirty index after its last mark.
+// dirtyFor is how long a mark is good for: a process marks a room again after
+// that, and the sweep removes marks only when they are older than twice that
+// and the room has nothing pending.
 const (
 	dirtyFor   = 10 * time.Minute
 	dirtyGroup = "dirty"
@@ -71,7 +74,9 @@ func (h *Hub) mark(ctx context.Context, groupID []byte) error {
 	if h.dirty.fresh(string(groupID)) {
 		return nil
 	}
-	if _, err := h.cfg.Store.Apply(ctx, []kv.Op{{Key: kv.Key{Group: dirtyGroup, Name: string(groupID)}, Value: []byte{1}, TTL: 2 * dirtyFor}}); err != nil {
+	// No TTL: what a crash leaves pending must be found whenever the hub comes back.
+	at := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Unix()))
+	if _, err := h.cfg.Store.Apply(ctx, []kv.Op{{Key: kv.Key{Group: dirtyGroup, Name: string(groupID)}, Value: at}}); err != nil {
 		return err
 	}
 	h.dirty.set(string(groupID))
@@ -146,20 +151,23 @@ func (h *Hub) sweepPending(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		groupID := []byte(rec.Key.Name)
-		for p, err := range h.cfg.Store.Scan(ctx, roomKey(groupID, "").Group, prefixPending) {
-			if err != nil {
-				return err
-			}
-			rows, err := parseRows(p.Value)
-			if err != nil {
-				return err
-			}
-			if err := h.flush(ctx, groupID, p.Key.Name, rows); err != nil {
-				return err
-			}
-			h.metrics.swept.Inc()
+		n, err := h.flushRoom(ctx, []byte(rec.Key.Name))
+		h.metrics.swept.Add(float64(n))
+		if err != nil {
+			return err
+		}
+		if n > 0 || !oldMark(rec.Value, time.Now()) {
+			continue
+		}
+		// In the version read: a mark that was renewed meanwhile stays.
+		_, err = h.cfg.Store.Apply(ctx, []kv.Op{{Key: rec.Key, Check: true, Old: rec.Version}})
+		if err != nil && !errors.Is(err, kv.ErrConflict) {
+			return err
 		}
 	}
 	return nil
+}
+
+func oldMark(value []byte, now time.Time) bool {
+	return len(value) != 8 || now.Sub(time.Unix(int64(binary.BigEndian.Uint64(value)), 0)) > 2*dirtyFor
 }

@@ -5,6 +5,7 @@ import (
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
@@ -22,8 +23,11 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 	if len(req.GetProposals()) > maxProposals || len(req.GetWelcome())+len(req.GetGroupInfo())+len(req.GetDeliverySecret())+len(req.GetNextEarKey()) > 0 {
 		return nil, mmrerr.Malformed
 	}
-	first := req.GetProposals()[0]
-	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, first, res) {
+	var all []byte // a repeat repeats all of them
+	for _, p := range req.GetProposals() {
+		all = codec.AppendVector(all, p)
+	}
+	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, kindProposals, all, res) {
 		return res, nil
 	}
 	if err := h.loadTree(ctx, r); err != nil {
@@ -59,7 +63,7 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 		}
 	}
 	res := &hubv1.UpdateResponse{Accepted: accepted(e)}
-	if err := ch.remember(first, res); err != nil {
+	if err := ch.remember(kindProposals, all, res); err != nil {
 		return nil, err
 	}
 	if err := h.accept(ctx, ch, rows); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -404,6 +405,8 @@ func parseHead(b []byte) (head, error) {
 	return x, r.Done()
 }
 
-func logRow(seq uint64) string      { return "log:" + strconv.FormatUint(seq, 10) }
-func snapshotRow(e uint64) string   { return "snap:" + strconv.FormatUint(e, 10) }
-func pendingName(seq uint64) string { return prefixPending + strconv.FormatUint(seq, 10) }
+func logRow(seq uint64) string    { return "log:" + strconv.FormatUint(seq, 10) }
+func snapshotRow(e uint64) string { return "snap:" + strconv.FormatUint(e, 10) }
+
+// pendingName sorts by seq, so that a scan yields the oldest event first.
+func pendingName(seq uint64) string { return fmt.Sprintf("%s%020d", prefixPending, seq) }

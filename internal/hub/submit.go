@@ -32,7 +32,7 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 	if err := h.admit(r, l, false); err != nil {
 		return nil, err
 	}
-	if res := new(hubv1.SubmitResponse); h.answered(ctx, r, req.GetMessage(), res) {
+	if res := new(hubv1.SubmitResponse); h.answered(ctx, r, kindMessage, req.GetMessage(), res) {
 		return res, nil
 	}
 	if p := r.roster.policy; !p.MaySend(p.RoleOf(l.user)) {
@@ -54,7 +54,7 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 		return nil, err
 	}
 	res := &hubv1.SubmitResponse{Accepted: accepted(e)}
-	if err := ch.remember(req.GetMessage(), res); err != nil {
+	if err := ch.remember(kindMessage, req.GetMessage(), res); err != nil {
 		return nil, err
 	}
 	if err := h.accept(ctx, ch, rows); err != nil {
@@ -76,8 +76,6 @@ func checkMessage(r *room, b []byte, now time.Time) error {
 	case epoch+1 == r.head.epoch && !r.head.removed && now.Sub(time.UnixMilli(int64(r.head.endedAt))) <= prevEpochGrace:
 		// A message that crossed a commit on the way. Not after a Remove: who was
 		// removed must not read what is accepted after that.
-	case epoch > r.head.epoch:
-		return wrongEpoch(r)
 	default:
 		return mmrerr.EpochTooOld
 	}
@@ -111,23 +109,33 @@ func others(ro *roster, sender uint32) []*leaf {
 	return ls
 }
 
+// Kinds of remembered requests. A repeat is one of the same kind: a message is
+// no commit because it was accepted once.
+const (
+	kindCreation  = 'g'
+	kindCommit    = 'c'
+	kindJoin      = 'j'
+	kindProposals = 'p'
+	kindMessage   = 'm'
+)
+
 // An accepted message is remembered with its answer, under the hash of its
 // bytes, as long as the log keeps it: a repeat is answered again and not fanned
 // out again (SPEC.md R-66).
-func answerRow(message []byte) string {
-	h := primitive.Hash(message)
+func answerRow(kind byte, message []byte) string {
+	h := primitive.Hash([]byte{kind}, message)
 	return "ans:" + hex.EncodeToString(h[:16])
 }
 
-func (h *Hub) answered(ctx context.Context, r *room, message []byte, res proto.Message) bool {
-	b, _, err := h.readRow(ctx, r, answerRow(message))
+func (h *Hub) answered(ctx context.Context, r *room, kind byte, message []byte, res proto.Message) bool {
+	b, _, err := h.readRow(ctx, r, answerRow(kind, message))
 	return err == nil && proto.Unmarshal(b, res) == nil
 }
 
-func (c *change) remember(message []byte, res proto.Message) error {
+func (c *change) remember(kind byte, message []byte, res proto.Message) error {
 	b, err := proto.Marshal(res)
 	if err != nil {
 		return err
 	}
-	return c.row(answerRow(message), b, logFor)
+	return c.row(answerRow(kind, message), b, logFor)
 }

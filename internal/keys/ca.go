@@ -32,8 +32,10 @@ func serial() *big.Int {
 	return n
 }
 
-// newAuthority makes a self-signed root.
-func newAuthority(name string, now time.Time) (*authority, error) {
+// newAuthority makes a self-signed root. An operator's root is good for its own
+// names only: peers and clients trust the roots of all operators, and without
+// the constraint each could certify a service of another's domain.
+func newAuthority(name string, names []string, now time.Time) (*authority, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -43,6 +45,9 @@ func newAuthority(name string, now time.Time) (*authority, error) {
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(rootLifetime),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign,
+	}
+	if len(names) > 0 {
+		t.PermittedDNSDomainsCritical, t.PermittedDNSDomains = true, names
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 	if err != nil {

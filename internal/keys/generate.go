@@ -3,8 +3,10 @@ package keys
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mmrelay/mmrelay/pkg/primitive"
@@ -23,7 +25,7 @@ func Generate(dir string, role Role, domain string, hosts []string, now time.Tim
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	root, err := newAuthority(domain+" operator", now)
+	root, err := newAuthority(domain+" operator", append([]string{domain}, dnsNames(hosts)...), now)
 	if err != nil {
 		return err
 	}
@@ -38,7 +40,7 @@ func Generate(dir string, role Role, domain string, hosts []string, now time.Tim
 		return err
 	}
 	if role == Provider {
-		clients, err := newAuthority(domain+" clients", now)
+		clients, err := newAuthority(domain+" clients", nil, now)
 		if err != nil {
 			return err
 		}
@@ -68,4 +70,9 @@ func Generate(dir string, role Role, domain string, hosts []string, now time.Tim
 		return err
 	}
 	return s.Rotate(now)
+}
+
+// dnsNames are those of hosts that are no addresses.
+func dnsNames(hosts []string) []string {
+	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return net.ParseIP(h) != nil })
 }

@@ -49,7 +49,9 @@ type Redeemer struct {
 
 	mu        sync.Mutex // guards all below
 	keys      map[string]issuerKeys
+	fetching  map[string]chan struct{}   // by issuer; closed when its fetch has ended
 	verifiers map[string]*token.Verifier // by audience; rebuilt when keys change
+	version   int                        // of keys
 }
 
 type issuerKeys struct {
@@ -60,7 +62,7 @@ type issuerKeys struct {
 
 // New returns a redeemer. Keys are fetched when they are first needed.
 func New(cfg Config) *Redeemer {
-	return &Redeemer{cfg: cfg, keys: make(map[string]issuerKeys), verifiers: make(map[string]*token.Verifier)}
+	return &Redeemer{cfg: cfg, keys: make(map[string]issuerKeys), fetching: make(map[string]chan struct{}), verifiers: make(map[string]*token.Verifier)}
 }
 
 // Redeem verifies a token for an audience and spends it. requestID, which may
@@ -118,7 +120,8 @@ func (r *Redeemer) verify(ctx context.Context, audience string, tok []byte, now 
 }
 
 func (r *Redeemer) knows(id token.KeyID, now time.Time) bool {
-	for _, k := range r.trusted(now) {
+	keys, _ := r.trusted(now)
+	for _, k := range keys {
 		if k.Key.ID() == id {
 			return true
 		}
@@ -127,7 +130,8 @@ func (r *Redeemer) knows(id token.KeyID, now time.Time) bool {
 }
 
 // refresh fetches the keys of issuers whose copy is older than maxAge, each
-// issuer at most once in retryEvery.
+// issuer at most once in retryEvery. A fetch under way is waited for: the first
+// requests after a start come together, and all need its result.
 func (r *Redeemer) refresh(ctx context.Context, maxAge time.Duration) {
 	now := time.Now()
 	var wg sync.WaitGroup
@@ -135,19 +139,50 @@ func (r *Redeemer) refresh(ctx context.Context, maxAge time.Duration) {
 		if domain == r.cfg.OwnDomain {
 			continue
 		}
-		r.mu.Lock()
-		k := r.keys[domain]
-		fetch := now.Sub(k.fetched) >= maxAge && now.Sub(k.tried) >= min(retryEvery, maxAge)
-		if fetch {
-			k.tried = now
-			r.keys[domain] = k
-		}
-		r.mu.Unlock()
-		if fetch {
-			wg.Go(func() { r.fetch(ctx, domain, now) })
+		if done, mine := r.claimFetch(domain, maxAge, now); mine {
+			wg.Go(func() {
+				defer r.fetched(domain, done)
+				r.fetch(ctx, domain, now)
+			})
+		} else if done != nil {
+			wg.Go(func() {
+				select {
+				case <-done:
+				case <-ctx.Done():
+				}
+			})
 		}
 	}
 	wg.Wait()
+}
+
+// claimFetch reports whether the caller is to fetch an issuer's keys; if
+// somebody else does already, done tells when that has ended.
+func (r *Redeemer) claimFetch(domain string, maxAge time.Duration, now time.Time) (done chan struct{}, mine bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.keys[domain]
+	if now.Sub(k.fetched) < maxAge {
+		return nil, false
+	}
+	if done = r.fetching[domain]; done != nil {
+		return done, false
+	}
+	if now.Sub(k.tried) < min(retryEvery, maxAge) {
+		return nil, false
+	}
+	k.tried = now
+	r.keys[domain] = k
+	done = make(chan struct{})
+	r.fetching[domain] = done
+	return done, true
+}
+
+func (r *Redeemer) fetched(domain string, done chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.fetching, domain)
+	close(done)
 }
 
 func (r *Redeemer) fetch(ctx context.Context, domain string, now time.Time) {
@@ -161,6 +196,7 @@ func (r *Redeemer) fetch(ctx context.Context, domain string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keys[domain] = issuerKeys{keys: keys, fetched: now, tried: now}
+	r.version++
 	clear(r.verifiers)
 }
 
@@ -174,7 +210,8 @@ func trustedKeys(domain string, published []*typesv1.TokenKey) []token.TrustedKe
 	return keys
 }
 
-func (r *Redeemer) trusted(now time.Time) []token.TrustedKey {
+// trusted returns all keys, and the version of the foreign ones.
+func (r *Redeemer) trusted(now time.Time) ([]token.TrustedKey, int) {
 	var all []token.TrustedKey
 	if r.cfg.Own != nil {
 		all = trustedKeys(r.cfg.OwnDomain, r.cfg.Own(now))
@@ -184,7 +221,7 @@ func (r *Redeemer) trusted(now time.Time) []token.TrustedKey {
 	for _, k := range r.keys {
 		all = append(all, k.keys...)
 	}
-	return all
+	return all, r.version
 }
 
 func (r *Redeemer) verifier(audience string, now time.Time) (*token.Verifier, error) {
@@ -196,13 +233,16 @@ func (r *Redeemer) verifier(audience string, now time.Time) (*token.Verifier, er
 			return v, nil
 		}
 	}
-	v, err := token.NewVerifier(audience, r.trusted(now))
+	keys, version := r.trusted(now)
+	v, err := token.NewVerifier(audience, keys)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.verifiers[audience] = v
+	if version == r.version { // not if keys came meanwhile
+		r.verifiers[audience] = v
+	}
 	return v, nil
 }
 
@@ -211,7 +251,8 @@ func (r *Redeemer) verifier(audience string, now time.Time) (*token.Verifier, er
 func (r *Redeemer) AcceptedKeyIDs(ctx context.Context) [][]byte {
 	r.refresh(ctx, refreshEvery)
 	now := time.Now()
-	v, err := token.NewVerifier("", r.trusted(now))
+	keys, _ := r.trusted(now)
+	v, err := token.NewVerifier("", keys)
 	if err != nil {
 		return nil
 	}

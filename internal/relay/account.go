@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,34 +106,59 @@ func (s *AccountService) Register(ctx context.Context, req *relayv1.RegisterRequ
 	if res.Credential, res.Session, err = s.issue(req.GetUser(), req.GetClient(), req.GetCredentialCsr(), req.GetSessionCsr()); err != nil {
 		return nil, err
 	}
-	if err := s.claim(ctx, req.GetUser(), req.GetClient()); err != nil {
+	// A client whose answer was lost asks again with the same keys.
+	requests := append(slices.Clone(req.GetCredentialCsr()), req.GetSessionCsr()...)
+	if err := s.claim(ctx, req.GetUser(), req.GetClient(), sha256.Sum256(requests)); err != nil {
 		return nil, err
 	}
 	return res, nil
 }
 
-// claim records the account and its client. Names are taken once: the index of
-// clients first, so that a crash leaves at most a client name nobody can use.
-func (s *AccountService) claim(ctx context.Context, user, client string) error {
+// claim records the account and its client, with the hash of the certificate
+// requests. Names are taken once, by those requests: the same ones may come
+// again, because the answer may have been lost. The index of clients comes
+// first, so that a crash in between leaves a name that the same client can claim.
+func (s *AccountService) claim(ctx context.Context, user, client string, requests [32]byte) error {
 	taken := &grpcserver.FieldError{Field: "user", Rule: "user or client name is not available"}
+	owner := append([]byte(user+"\x00"), requests[:]...)
 	ops := []kv.Op{{Key: accountKey(user, "client/"+client), Value: []byte{1}}}
 	if a, ok := sessionOf(ctx, s.r.cfg.Domain); !ok || a.user != user {
 		ops = append(ops, kv.Op{Key: accountKey(user, "account"), Value: []byte{1}, Check: true})
 	}
-	if _, err := kv.Put(ctx, s.r.cfg.Accounts, clientIndex(client), 0, []byte(user), 0); errors.Is(err, kv.ErrConflict) {
-		return taken
-	} else if err != nil {
+	first, earlier, err := kv.Once(ctx, s.r.cfg.Accounts, clientIndex(client), owner, 0)
+	if err != nil {
 		return err
 	}
-	if _, err := s.r.cfg.Accounts.Apply(ctx, ops); errors.Is(err, kv.ErrConflict) {
-		if err := kv.Delete(ctx, s.r.cfg.Accounts, clientIndex(client)); err != nil {
+	if !first && subtle.ConstantTimeCompare(earlier, owner) != 1 {
+		return taken
+	}
+	if !first {
+		if claimed, err := s.claimed(ctx, user, client); claimed || err != nil {
+			return err
+		}
+	}
+	_, err = s.r.cfg.Accounts.Apply(ctx, ops)
+	if !errors.Is(err, kv.ErrConflict) {
+		return err
+	}
+	if !first { // perhaps a repeat that overtook this one
+		if claimed, err := s.claimed(ctx, user, client); claimed || err != nil {
 			return err
 		}
 		return taken
-	} else if err != nil {
+	}
+	if err := kv.Delete(ctx, s.r.cfg.Accounts, clientIndex(client)); err != nil {
 		return err
 	}
-	return nil
+	return taken
+}
+
+func (s *AccountService) claimed(ctx context.Context, user, client string) (bool, error) {
+	_, err := s.r.cfg.Accounts.Get(ctx, accountKey(user, "client/"+client))
+	if errors.Is(err, kv.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (s *AccountService) issue(user, client string, credentialCSR, sessionCSR []byte) (credential, sess [][]byte, err error) {
@@ -172,19 +198,23 @@ func (s *AccountService) IssueTokens(ctx context.Context, req *relayv1.IssueToke
 		return nil, err
 	}
 	n := len(req.GetBlinded())
-	if n == 0 || n > maxTokens {
-		return nil, &grpcserver.FieldError{Field: "blinded", Rule: "must hold 1 to 64 messages"}
+	if n == 0 || n > maxTokens || slices.ContainsFunc(req.GetBlinded(), func(b []byte) bool { return len(b) != token.SignatureSize }) {
+		return nil, &grpcserver.FieldError{Field: "blinded", Rule: "must hold 1 to 64 messages of 256 bytes"}
 	}
 	if req.GetTruncatedTokenKeyId() > 255 {
 		return nil, &grpcserver.FieldError{Field: "truncated_token_key_id", Rule: "must be at most 255"}
 	}
 	now := time.Now().UTC()
+	key := uint8(req.GetTruncatedTokenKeyId())
+	if !slices.ContainsFunc(s.r.cfg.Keys.Issuer().Published(now), func(k token.PublishedKey) bool { return k.Key.ID().Truncated() == key }) {
+		return nil, mmrerr.TokenInvalid // before it is charged
+	}
 	remaining, err := s.charge(ctx, a.user, req, now)
 	if err != nil {
 		return nil, err
 	}
 	res := &relayv1.IssueTokensResponse{Remaining: uint32(remaining)}
-	res.BlindSignatures, err = s.r.cfg.Keys.Issuer().Issue(now, uint8(req.GetTruncatedTokenKeyId()), req.GetBlinded())
+	res.BlindSignatures, err = s.r.cfg.Keys.Issuer().Issue(now, key, req.GetBlinded())
 	if errors.Is(err, token.ErrUnknownKey) {
 		return nil, mmrerr.TokenInvalid
 	}
@@ -199,6 +229,7 @@ func (s *AccountService) IssueTokens(ctx context.Context, req *relayv1.IssueToke
 // distinct request, and returns what is left.
 func (s *AccountService) charge(ctx context.Context, user string, req *relayv1.IssueTokensRequest, now time.Time) (int, error) {
 	h := sha256.New()
+	h.Write([]byte{byte(req.GetTruncatedTokenKeyId())})
 	for _, b := range req.GetBlinded() {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
 		h.Write(b)

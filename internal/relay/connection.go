@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/mmrelay/mmrelay/internal/grpcserver"
 	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
-	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 )
 
 // Bounds of connection packages and requests.
@@ -42,6 +43,10 @@ func (s *AccountService) PublishConnectionPackages(ctx context.Context, req *rel
 	if len(req.GetPackages()) > maxPackages {
 		return nil, &grpcserver.FieldError{Field: "packages", Rule: "must be at most 64"}
 	}
+	packages, err := s.checkPackages(a, req, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	stored, err := s.packagesLeft(ctx, a.user)
 	if err != nil {
 		return nil, err
@@ -49,31 +54,69 @@ func (s *AccountService) PublishConnectionPackages(ctx context.Context, req *rel
 	if stored+len(req.GetPackages()) > 2*maxPackages {
 		return nil, mmrerr.Limit
 	}
-	for _, p := range append([][]byte{req.GetLastResort()}, req.GetPackages()...) {
-		if len(p) > maxPackageSize || len(p) == 0 {
-			return nil, &grpcserver.FieldError{Field: "packages", Rule: "must be 1 to 8192 bytes each, with a last_resort"}
-		}
-	}
 	var ops []kv.Op
-	put := func(name string, p []byte) error {
-		ref := primitive.Hash(p)
-		ops = append(ops, kv.Op{Key: accountKey(a.user, name), Value: p, TTL: packageLifetime})
-		_, err := s.r.cfg.Accounts.Apply(ctx, []kv.Op{{Key: packageIndex(ref[:]), Value: []byte(a.user), TTL: packageLifetime + requestLifetime}})
-		return err
-	}
-	for _, p := range req.GetPackages() {
-		ref := primitive.Hash(p)
-		if err := put(prefixPackage+"/"+hex.EncodeToString(ref[:]), p); err != nil {
+	for _, p := range packages {
+		name := nameLastResort
+		if !p.lastResort {
+			name = prefixPackage + "/" + hex.EncodeToString(p.ref[:])
+		}
+		// The index first: a package that can be fetched can be answered.
+		_, err := s.r.cfg.Accounts.Apply(ctx, []kv.Op{{Key: packageIndex(p.ref[:]), Value: []byte(a.user), TTL: p.ttl + requestLifetime}})
+		if err != nil {
 			return nil, err
 		}
-	}
-	if err := put(nameLastResort, req.GetLastResort()); err != nil {
-		return nil, err
+		ops = append(ops, kv.Op{Key: accountKey(a.user, name), Value: p.raw, TTL: p.ttl})
 	}
 	if _, err := s.r.cfg.Accounts.Apply(ctx, ops); err != nil {
 		return nil, err
 	}
 	return &relayv1.PublishConnectionPackagesResponse{Stored: uint32(stored + len(req.GetPackages()))}, nil
+}
+
+// publishedPackage is a connection package that passed.
+type publishedPackage struct {
+	raw        []byte
+	ref        [32]byte
+	lastResort bool
+	ttl        time.Duration
+}
+
+// checkPackages makes the checks that fetchers make (SPEC.md R-30). Above all a
+// package must be of the account that publishes it: requests find their way by
+// the package's hash, and nobody may put another user's packages, which anybody
+// can fetch, under the own name.
+func (s *AccountService) checkPackages(a session, req *relayv1.PublishConnectionPackagesRequest, now time.Time) ([]publishedPackage, error) {
+	user, err := pseudonym.NewHandle(s.r.cfg.Domain, pseudonym.User, a.user)
+	if err != nil {
+		return nil, err
+	}
+	roots := pseudonym.Roots{s.r.cfg.Domain: s.r.cfg.Keys.ClientCAs()}
+	var out []publishedPackage
+	seen := make(map[[32]byte]bool)
+	for i, raw := range append(slices.Clone(req.GetPackages()), req.GetLastResort()) {
+		field := "packages"
+		if i == len(req.GetPackages()) {
+			field = "last_resort"
+		}
+		bad := &grpcserver.FieldError{Field: field, Rule: "must be valid connection packages of this user, at most 8192 bytes each, no two alike"}
+		if len(raw) > maxPackageSize {
+			return nil, bad
+		}
+		p, err := pseudonym.ParseConnectionPackage(raw)
+		if err != nil || p.LastResort != (field == "last_resort") {
+			return nil, bad
+		}
+		if _, err := p.Verify(user, roots, now); err != nil {
+			return nil, bad
+		}
+		ref := p.Hash()
+		if seen[ref] {
+			return nil, bad
+		}
+		seen[ref] = true
+		out = append(out, publishedPackage{raw, ref, p.LastResort, min(packageLifetime, time.Unix(int64(p.NotAfter)+1, 0).Sub(now))})
+	}
+	return out, nil
 }
 
 func (s *AccountService) packagesLeft(ctx context.Context, user string) (int, error) {

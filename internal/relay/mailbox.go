@@ -67,11 +67,10 @@ func (s *MailboxService) Listen(stream listenStream) error {
 	s.r.metrics.listeners.Inc()
 	defer s.r.metrics.listeners.Dec()
 
+	// The reader ends with the stream, which ends when this function returns: a
+	// client that is told to go need not say goodbye first.
 	acks := make(chan error, 1)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { acks <- s.readAcks(ctx, stream, id) })
+	go func() { acks <- s.readAcks(ctx, stream, id) }()
 	return s.serve(ctx, stream, id, queue.Seq(open.GetAfter()), me, acks)
 }
 

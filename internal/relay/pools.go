@@ -111,8 +111,8 @@ func (r *Relay) poolSlots(ctx context.Context, c *gateway.Call, req *relayv1.Poo
 	return &relayv1.PoolSlotsResponse{}, nil
 }
 
-// poolUpload checks every package of a batch, then stores the sets, each as a
-// whole (SPEC.md R-43).
+// poolUpload checks every package of a batch, then stores all sets or none
+// (SPEC.md R-43).
 func (r *Relay) poolUpload(ctx context.Context, c *gateway.Call, req *relayv1.PoolUploadRequest) (*relayv1.PoolUploadResponse, error) {
 	p, _, err := r.ownedPool(ctx, c, req.GetPoolId())
 	if err != nil {
@@ -129,22 +129,22 @@ func (r *Relay) poolUpload(ctx context.Context, c *gateway.Call, req *relayv1.Po
 	for _, s := range sets {
 		names[s.name] = true
 	}
-	var fresh []*packageSet
+	fresh := make(map[string]*packageSet)
 	for _, in := range req.GetSets() {
 		s, err := r.checkSet(p, in, c.Now)
 		if err != nil {
 			return nil, err
 		}
-		fresh = append(fresh, s)
-		names[s.name] = true
+		if fresh[s.name] != nil {
+			return nil, mmrerr.PackageInvalid // one set twice in a batch
+		}
+		fresh[s.name], names[s.name] = s, true
 	}
 	if len(names) > maxSets {
 		return nil, mmrerr.PoolFull
 	}
-	for _, s := range fresh {
-		if err := r.putSet(ctx, req.GetPoolId(), s, c.Now); err != nil {
-			return nil, err
-		}
+	if err := r.putSets(ctx, req.GetPoolId(), fresh, c.Now); err != nil {
+		return nil, err
 	}
 	if sets, err = r.sets(ctx, req.GetPoolId()); err != nil {
 		return nil, err
@@ -178,11 +178,14 @@ func (r *Relay) checkSet(p *pool, in *relayv1.PoolSet, now time.Time) (*packageS
 		if last, err := leafcheck.Package(kp); err != nil || last != s.lastResort {
 			return nil, mmrerr.PackageInvalid
 		}
+		suite, credentialType := uint16(kp.Suite), uint16(kp.Leaf.Credential.Type)
+		if len(clients) > 0 && (suite != s.suite || credentialType != s.credentialType) {
+			return nil, mmrerr.PackageInvalid // a set is for one room
+		}
 		clients[l.Credential.Client] = true
 		s.packages[string(in.GetSlot())] = in.GetKeyPackage()
 		s.expires = min(s.expires, kp.Leaf.Lifetime.NotAfter)
-		s.suite = uint16(kp.Suite)
-		s.credentialType = uint16(kp.Leaf.Credential.Type)
+		s.suite, s.credentialType = suite, credentialType
 	}
 	return s, nil
 }
@@ -195,38 +198,55 @@ func (r *Relay) ownQueueKey(now time.Time) func(string, uint8) bool {
 	}
 }
 
-// putSet stores a set, or adds its packages to the set of the same pseudonym
-// that a sibling has begun. A set that was served is not completed any more.
-func (r *Relay) putSet(ctx context.Context, poolID []byte, s *packageSet, now time.Time) error {
+// putSets stores the sets of a batch together. The packages of a set that a
+// sibling has begun are added to it.
+func (r *Relay) putSets(ctx context.Context, poolID []byte, fresh map[string]*packageSet, now time.Time) error {
+	names := slices.Sorted(maps.Keys(fresh))
+	records := make([]string, len(names))
+	for i, n := range names {
+		records[i] = prefixSet + n
+	}
 	for {
-		key := poolKey(poolID, prefixSet+s.name)
-		rec, err := r.cfg.Packages.Get(ctx, key)
-		if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		olds, err := r.cfg.Packages.GetMany(ctx, poolKey(poolID, "").Group, records)
+		if err != nil {
 			return err
 		}
-		merged := s
-		if err == nil {
-			old, err := parseSet(s.name, rec.Value)
+		ops := make([]kv.Op, len(names))
+		for i, n := range names {
+			s, err := fresh[n].onto(olds[i])
 			if err != nil {
 				return err
 			}
-			if old.used > 0 || old.lastResort != s.lastResort || old.suite != s.suite || old.credentialType != s.credentialType {
+			ttl := time.Unix(int64(s.expires), 0).Sub(now)
+			if ttl <= 0 {
 				return mmrerr.PackageInvalid
 			}
-			maps.Copy(old.packages, s.packages)
-			old.expires = min(old.expires, s.expires)
-			merged = old
+			ops[i] = kv.Op{Key: poolKey(poolID, records[i]), Value: s.marshal(), TTL: ttl, Check: true, Old: olds[i].Version}
 		}
-		ttl := time.Unix(int64(merged.expires), 0).Sub(now)
-		if ttl <= 0 {
-			return mmrerr.PackageInvalid
+		if _, err := r.cfg.Packages.Apply(ctx, ops); !errors.Is(err, kv.ErrConflict) {
+			return err
 		}
-		_, err = kv.Put(ctx, r.cfg.Packages, key, rec.Version, merged.marshal(), ttl)
-		if errors.Is(err, kv.ErrConflict) {
-			continue
-		}
-		return err
 	}
+}
+
+// onto returns the set with its packages added to the record that is there. A
+// set that was served is not completed any more.
+func (s *packageSet) onto(rec kv.Record) (*packageSet, error) {
+	if rec.Version == 0 {
+		return s, nil
+	}
+	old, err := parseSet(s.name, rec.Value)
+	if err != nil {
+		return nil, err
+	}
+	if old.used > 0 || old.lastResort != s.lastResort || old.suite != s.suite || old.credentialType != s.credentialType {
+		return nil, mmrerr.PackageInvalid
+	}
+	for slot, kp := range s.packages {
+		old.packages[slot] = kp
+	}
+	old.expires = min(old.expires, s.expires)
+	return old, nil
 }
 
 func (r *Relay) poolList(ctx context.Context, c *gateway.Call, req *relayv1.PoolListRequest) (*relayv1.PoolListResponse, error) {

@@ -13,6 +13,9 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/queue"
 )
 
+// maxAgeDays is the longest age a client can ask for.
+const maxAgeDays = 30
+
 // maxBlocks bounds the handles one mailbox can block.
 const maxBlocks = 10_000
 
@@ -20,6 +23,9 @@ const maxBlocks = 10_000
 func (r *Relay) queueCreate(ctx context.Context, c *gateway.Call, req *relayv1.QueueCreateRequest) (*relayv1.QueueCreateResponse, error) {
 	key, err := primitive.ParsePublicKey(primitive.Ed25519, req.GetReadKey())
 	if err != nil || c.Verify(key) != nil {
+		return nil, mmrerr.Malformed
+	}
+	if req.GetMaxAgeDays() > maxAgeDays {
 		return nil, mmrerr.Malformed
 	}
 	limits := r.cfg.Limits.Queue

@@ -21,18 +21,17 @@ import (
 	"github.com/mmrelay/mmrelay/internal/redact"
 	"github.com/mmrelay/mmrelay/internal/relay"
 	"github.com/mmrelay/mmrelay/pkg/client"
-	"github.com/mmrelay/mmrelay/pkg/queue"
 )
 
 // world is one hub and two providers in this process, on loopback with real
 // TLS, with stores that the test can read.
 type world struct {
-	tb      testing.TB
-	dir     string
-	trust   *client.Trust
-	hub     *service
-	relays  map[string]*service
-	log     *syncBuffer
+	tb     testing.TB
+	dir    string
+	trust  *client.Trust
+	hub    *service
+	relays map[string]*service
+	log    *syncBuffer
 }
 
 // service is one daemon.
@@ -42,7 +41,9 @@ type service struct {
 	peerAddr   string
 	registry   *prometheus.Registry
 	stores     map[string]kv.Store
-	queues     *queue.Memory
+	queues     *recordedQueues
+	tap        *tap
+	rpcs       map[string]bool // "service/method" of all listeners
 	hub        *hub.Hub
 	relay      *relay.Relay
 }
@@ -134,7 +135,7 @@ func (w *world) start(domain string, role keys.Role, lis net.Listener, peers []p
 	set, err := peer.New(cert, pool, others)
 	must(err)
 	log := redact.NewLogger(w.log, slog.LevelDebug)
-	s := &service{domain: domain, registry: prometheus.NewRegistry(), stores: make(map[string]kv.Store), queues: queue.NewMemory()}
+	s := &service{domain: domain, registry: prometheus.NewRegistry(), stores: make(map[string]kv.Store), queues: newRecordedQueues(), tap: newTap(), rpcs: make(map[string]bool)}
 	group := &grpcserver.Group{Logger: log, Grace: 2 * time.Second}
 	srv := grpcserver.New(grpcserver.Config{TLS: cert.ServerTLS(pool, true), Logger: log, MaxMessage: 4 << 20, Registerer: prometheus.WrapRegistererWithPrefix("peer_", s.registry)})
 	group.Add(srv, lis)
@@ -142,7 +143,7 @@ func (w *world) start(domain string, role keys.Role, lis net.Listener, peers []p
 	var closing func()
 	if role == keys.Hub {
 		s.stores["hub"] = kv.NewMemory()
-		s.hub, err = hub.New(hub.Config{Domain: domain, Keys: ks, Peers: set, Store: s.stores["hub"], Outbox: s.queues, Logger: log, Registerer: s.registry, Rates: hub.Rates{Requests: 10_000, Commits: 10_000}})
+		s.hub, err = hub.New(hub.Config{Domain: domain, Keys: ks, Peers: set, Store: s.stores["hub"], Outbox: s.queues, Logger: log, Registerer: s.registry, Rates: hub.Rates{Requests: 10_000, Commits: 10_000}, Middleware: s.tap.wrap})
 		must(err)
 		s.hub.Register(srv)
 		closing = s.hub.Close
@@ -153,7 +154,7 @@ func (w *world) start(domain string, role keys.Role, lis net.Listener, peers []p
 		}
 		s.relay, err = relay.New(relay.Config{
 			Domain: domain, Keys: ks, Peers: set, Queues: s.queues, Mailboxes: s.stores["mailboxes"], Packages: s.stores["packages"], Accounts: s.stores["accounts"],
-			Logger: log, Registerer: s.registry, Registration: relay.Registration{Code: "let-me-in"},
+			Logger: log, Registerer: s.registry, Registration: relay.Registration{Code: "let-me-in"}, Middleware: s.tap.wrap,
 		})
 		must(err)
 		s.relay.RegisterPeers(srv)
@@ -162,10 +163,12 @@ func (w *world) start(domain string, role keys.Role, lis net.Listener, peers []p
 		cs := grpcserver.New(grpcserver.Config{TLS: cert.ServerTLS(ks.ClientCAs(), false), Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("client_", s.registry)})
 		s.relay.RegisterClients(cs)
 		group.Add(cs, cl)
+		s.served(cs)
 		group.Stopping = s.relay.Stop
 		closing = func() {}
 		w.relays[domain] = s
 	}
+	s.served(srv)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- group.Run(ctx) }()
@@ -281,4 +284,3 @@ func (p *person) messages() []string {
 	}
 	return out
 }
-

@@ -1,0 +1,90 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// flusher hands the pending rows of accepted events to the outboxes, room by
+// room in the order of acceptance: the rows of a lane must not overtake each
+// other (SPEC.md R-78).
+type flusher struct {
+	h *Hub
+
+	mu    sync.Mutex // guards rooms
+	rooms map[string]*roomFlush
+}
+
+// roomFlush is what one room has to hand over. It exists while a goroutine
+// works on it.
+type roomFlush struct {
+	jobs   []flushJob
+	behind bool // a job failed: the rest is read from the store, in order
+}
+
+type flushJob struct {
+	name string // of the pending record
+	rows []outboxRow
+}
+
+func newFlusher(h *Hub) *flusher { return &flusher{h: h, rooms: make(map[string]*roomFlush)} }
+
+// add hands over rows soon. The caller holds the room's lock, which makes the
+// order of calls that of acceptance.
+func (f *flusher) add(groupID []byte, name string, rows []outboxRow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id := string(groupID)
+	if r := f.rooms[id]; r != nil {
+		r.jobs = append(r.jobs, flushJob{name, rows})
+		return
+	}
+	r := &roomFlush{jobs: []flushJob{{name, rows}}}
+	f.rooms[id] = r
+	f.h.background(func(ctx context.Context) { f.run(ctx, groupID, r) })
+}
+
+// run works until nothing is left.
+func (f *flusher) run(ctx context.Context, groupID []byte, r *roomFlush) {
+	for {
+		f.mu.Lock()
+		if len(r.jobs) == 0 {
+			delete(f.rooms, string(groupID))
+			f.mu.Unlock()
+			return
+		}
+		job := r.jobs[0]
+		r.jobs = r.jobs[1:]
+		f.mu.Unlock()
+		var err error
+		if r.behind {
+			_, err = f.h.flushRoom(ctx, groupID)
+		} else {
+			err = f.h.flush(ctx, groupID, job.name, job.rows)
+		}
+		r.behind = err != nil
+		if err != nil && !errors.Is(err, context.Canceled) {
+			f.h.log.Warn("handing events to the outbox did not work; the sweep will repeat it", "err_class", "outbox")
+		}
+	}
+}
+
+// flushRoom hands over all pending rows that the store has of a room, oldest
+// first, and returns how many events they are of.
+func (h *Hub) flushRoom(ctx context.Context, groupID []byte) (n int, err error) {
+	for p, err := range h.cfg.Store.Scan(ctx, roomKey(groupID, "").Group, prefixPending) {
+		if err != nil {
+			return n, err
+		}
+		rows, err := parseRows(p.Value)
+		if err != nil {
+			return n, err
+		}
+		if err := h.flush(ctx, groupID, p.Key.Name, rows); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
