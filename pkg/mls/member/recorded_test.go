@@ -18,14 +18,18 @@ import (
 // given the same files.
 func TestVectorRecorded(t *testing.T) {
 	suites(t, func(t *testing.T, s mls.CipherSuite) {
-		file := record(t, s, 20)
+		n := 20
+		if raceEnabled {
+			n = 4
+		}
+		file := record(t, s, n)
 		var v passiveClient
 		if err := json.Unmarshal(file, &v); err != nil {
 			t.Fatal(err)
 		}
 		commits, proposals := v.follow(t, v.join(t))
-		mlstest.Count(t, "recorded commits", commits, 20)
-		if proposals == 0 {
+		mlstest.Count(t, "recorded commits", commits, n)
+		if proposals == 0 && !raceEnabled {
 			t.Error("no proposal was recorded")
 		}
 	})

@@ -106,8 +106,8 @@ func (p *player) step(most int) {
 
 func TestSelfPlay(t *testing.T) {
 	steps, most := 500, 33
-	if testing.Short() {
-		steps = 60
+	if testing.Short() || raceEnabled {
+		steps, most = 50, 9
 	}
 	suites(t, func(t *testing.T, s mls.CipherSuite) {
 		n, m := steps, most
