@@ -14,7 +14,7 @@ import (
 // any poll interval.
 const patience = time.Minute
 
-func watch(tb testing.TB, ctx context.Context, s queue.Store, id queue.ID) <-chan struct{} { //nolint:revive // the test comes first
+func watch(tb testing.TB, ctx context.Context, s queue.Store, id queue.ID) <-chan struct{} {
 	tb.Helper()
 	c, err := s.Watch(ctx, id)
 	if err != nil {

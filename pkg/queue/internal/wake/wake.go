@@ -88,6 +88,13 @@ func (s *Set) WakeIf(f func(id string) bool) {
 	}
 }
 
+// Has reports whether a queue has watchers now.
+func (s *Set) Has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.watchers[id]) > 0
+}
+
 // Watched returns the queues that have watchers now.
 func (s *Set) Watched() []string {
 	s.mu.Lock()

@@ -1,0 +1,186 @@
+// Package redistest runs real Redis servers for tests: private ones, which
+// nothing else uses and which end with the test. A server listens on a unix
+// socket in a directory of its own and, by default, keeps nothing on disk.
+//
+// The program is redis-server, or what the environment variable REDIS_SERVER
+// names (valkey-server works too). Without it tests are skipped, but fail if CI
+// is set to true.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// startTimeout bounds how long a server may take to answer.
+const startTimeout = 30 * time.Second
+
+// Options say how a server runs.
+type Options struct {
+	// AOF keeps everything on disk, synced before each answer, so that Kill and
+	// Restart lose nothing.
+	AOF bool
+	// TCP listens on a port of the loopback interface too: replicas and clusters
+	// need one.
+	TCP bool
+	// Args are further arguments, such as "--maxmemory", "10mb".
+	Args []string
+}
+
+// Server is a redis-server process.
+type Server struct {
+	tb   testing.TB
+	args []string
+	dir  string
+	port int
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process ended
+}
+
+// Start starts a server. It ends with the test.
+func Start(tb testing.TB, o Options) *Server {
+	tb.Helper()
+	program := find(tb)
+	dir, err := os.MkdirTemp("", "rt") // short: socket paths are at most 108 bytes
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := &Server{tb: tb, dir: dir}
+	if o.TCP {
+		s.port = freePort(tb)
+	}
+	s.args = []string{
+		program, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--unixsocket", s.Socket(), "--dir", dir,
+		"--save", "", "--daemonize", "no", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
+	}
+	if o.AOF {
+		s.args = append(s.args, "--appendonly", "yes", "--appendfsync", "always")
+	}
+	s.args = append(s.args, o.Args...)
+	tb.Cleanup(s.Kill)
+	s.Restart()
+	return s
+}
+
+func find(tb testing.TB) string {
+	tb.Helper()
+	name := os.Getenv("REDIS_SERVER")
+	if name == "" {
+		name = "redis-server"
+	}
+	program, err := exec.LookPath(name)
+	if err == nil {
+		return program
+	}
+	if os.Getenv("CI") == "true" {
+		tb.Fatalf("%s is missing, and CI must not skip the Redis tests", name)
+	}
+	tb.Skipf("SKIPPED, NOT PROVEN: %s is missing: install it to test the Redis backends", name)
+	return ""
+}
+
+// freePort finds a port that nothing listens on at the moment.
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Socket is the path of the server's unix socket.
+func (s *Server) Socket() string { return filepath.Join(s.dir, "s") }
+
+// Addr is the server's TCP address; empty without Options.TCP.
+func (s *Server) Addr() string {
+	if s.port == 0 {
+		return ""
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+}
+
+// URL is the server as the daemons' store flags name it.
+func (s *Server) URL() string { return "redis+unix://" + s.Socket() }
+
+// Client returns a new client that ends with the test.
+func (s *Server) Client() *redis.Client {
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket()})
+	s.tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Restart starts the server that Stop or Kill ended, and waits until it answers.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.cmd = exec.Command(s.args[0], s.args[1:]...)
+	s.cmd.Stdout, s.cmd.Stderr = io.Discard, io.Discard
+	s.cmd.SysProcAttr = childOfTest()
+	if err := s.cmd.Start(); err != nil {
+		s.tb.Fatalf("starting redis-server: %v", err)
+	}
+	s.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait() // its end is what matters, not how
+		close(done)
+	}(s.cmd, s.done)
+	if err := s.answers(); err != nil {
+		s.tb.Fatalf("redis-server does not answer: %v", err)
+	}
+}
+
+func (s *Server) answers() error {
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket(), MaxRetries: -1, DialerRetries: 1})
+	defer func() { _ = c.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		err := c.Ping(ctx).Err()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.done:
+			return fmt.Errorf("it ended: %w", err)
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Stop ends the server as an operator would: it answers what it has begun.
+func (s *Server) Stop() { s.end(syscall.SIGTERM) }
+
+// Kill ends the server at once, as a crash would.
+func (s *Server) Kill() { s.end(syscall.SIGKILL) }
+
+func (s *Server) end(sig os.Signal) {
+	select {
+	case <-s.done:
+		return
+	default:
+	}
+	_ = s.cmd.Process.Signal(sig) // it may have ended by itself
+	<-s.done
+}
+
+// Pause stops the server without closing its connections, as a machine under
+// too much load would; Resume lets it go on.
+func (s *Server) Pause() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume ends Pause.
+func (s *Server) Resume() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
