@@ -82,3 +82,19 @@ func TestGolden(t *testing.T) {
 		}
 	}
 }
+
+// Names of objects that YAML would read as something else stay names.
+func TestNamesAreText(t *testing.T) {
+	objs := rendered(t, merged(t, `
+image: {pullSecrets: ["1"]}
+peerCA: {existingConfigMap: "2"}
+hub: {keys: {existingSecret: "3", tlsSecret: "true"}, volume: {storageClass: "1e3"}, priorityClassName: "4", nodeSelector: {zone: "5"}}
+relay: {keys: {existingSecret: "null"}, registration: {codeSecret: "6", codeKey: "7"}, volume: {existingClaim: "8"}, podAnnotations: {a: "true"}}`))
+	spec := all[*appsv1.Deployment](objs)["rel-mmrelay-hub"].Spec.Template.Spec
+	if got := spec.Volumes[0].Projected.Sources[0].Secret.Name; got != "true" {
+		t.Errorf("certificate from %q", got)
+	}
+	if spec.PriorityClassName != "4" || spec.NodeSelector["zone"] != "5" || spec.ImagePullSecrets[0].Name != "1" {
+		t.Errorf("hub: %+v", spec)
+	}
+}

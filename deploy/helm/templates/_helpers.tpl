@@ -26,7 +26,7 @@ name is hub or relay, also the key of its values and the label of its pods.
 {{/* Labels that select a component's pods: they never change. */}}
 {{- define "mmrelay.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .name }}
 {{- end }}
 
@@ -113,11 +113,11 @@ release, then those listed in its values.
 - name: peer-ca
   {{- if .Values.peerCA.existingSecret }}
   secret:
-    secretName: {{ .Values.peerCA.existingSecret }}
+    secretName: {{ .Values.peerCA.existingSecret | quote }}
     defaultMode: 0440
   {{- else }}
   configMap:
-    name: {{ .Values.peerCA.existingConfigMap }}
+    name: {{ .Values.peerCA.existingConfigMap | quote }}
   {{- end }}
     items: [{key: {{ .Values.peerCA.key | quote }}, path: operators.pem}]
 {{- end }}

@@ -12,12 +12,12 @@ never gets into it. The kubelet makes the mount points of what lies below.
     defaultMode: 0440
     sources:
       - secret:
-          name: {{ default $c.keys.existingSecret $c.keys.tlsSecret }}
+          name: {{ default $c.keys.existingSecret $c.keys.tlsSecret | quote }}
           items:
             - {key: tls.crt, path: tls.crt}
             - {key: tls.key, path: tls.key}
       - secret:
-          name: {{ $c.keys.existingSecret }}
+          name: {{ $c.keys.existingSecret | quote }}
           items:
             - {key: identity.crt, path: identity.crt}
             - {key: identity.key, path: identity.key}
@@ -30,7 +30,7 @@ never gets into it. The kubelet makes the mount points of what lies below.
 {{- range $kind := splitList " " (include "mmrelay.rotatingKeys" .) }}
 - name: {{ $kind }}-keys
   secret:
-    secretName: {{ index $c.keys (printf "%sSecret" $kind) }}
+    secretName: {{ index $c.keys (printf "%sSecret" $kind) | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}
@@ -38,19 +38,19 @@ never gets into it. The kubelet makes the mount points of what lies below.
 {{- if eq $c.store.type "redis" }}
 - name: redis
   secret:
-    secretName: {{ $v.redis.existingSecret }}
+    secretName: {{ $v.redis.existingSecret | quote }}
     defaultMode: 0440
     items: [{key: {{ default $v.redis.key $c.store.redisKey | quote }}, path: url}]
 {{- if $v.redis.ca.existingSecret }}
 - name: redis-ca
   secret:
-    secretName: {{ $v.redis.ca.existingSecret }}
+    secretName: {{ $v.redis.ca.existingSecret | quote }}
     defaultMode: 0440
     items: [{key: {{ $v.redis.ca.key | quote }}, path: ca.crt}]
 {{- else if $v.redis.ca.existingConfigMap }}
 - name: redis-ca
   configMap:
-    name: {{ $v.redis.ca.existingConfigMap }}
+    name: {{ $v.redis.ca.existingConfigMap | quote }}
     items: [{key: {{ $v.redis.ca.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- end }}
@@ -58,7 +58,7 @@ never gets into it. The kubelet makes the mount points of what lies below.
 {{- if $c.registration.codeSecret }}
 - name: registration
   secret:
-    secretName: {{ $c.registration.codeSecret }}
+    secretName: {{ $c.registration.codeSecret | quote }}
     defaultMode: 0440
     items: [{key: {{ $c.registration.codeKey | quote }}, path: code}]
 {{- end }}
@@ -66,7 +66,7 @@ never gets into it. The kubelet makes the mount points of what lies below.
 {{- if include "mmrelay.hasVolume" . }}
 - name: data
   persistentVolumeClaim:
-    claimName: {{ include "mmrelay.claim" . }}
+    claimName: {{ include "mmrelay.claim" . | quote }}
 {{- end }}
 {{- end }}
 
