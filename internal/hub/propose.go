@@ -80,10 +80,10 @@ func (h *Hub) proposal(c *gateway.Call, r *room, l *leaf, raw []byte, tree *mls.
 	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentProposal || !equal(m.GroupID(), r.groupID) {
 		return nil, mmrerr.WireFormat
 	}
-	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || uint32(s.Index) != l.index {
+	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || s.Index != l.index {
 		return nil, mmrerr.WireFormat
 	}
-	if uint64(m.Epoch()) != r.head.epoch {
+	if m.Epoch() != r.head.epoch {
 		return nil, wrongEpoch(r)
 	}
 	aad, err := pseudonym.ParseAAD(m.AAD())

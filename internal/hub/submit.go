@@ -71,7 +71,7 @@ func checkMessage(r *room, b []byte, now time.Time) error {
 	if err != nil || m.Format != mls.FormatPrivateMessage || m.ContentType() != mls.ContentApplication || !equal(m.GroupID(), r.groupID) {
 		return mmrerr.WireFormat
 	}
-	switch epoch := uint64(m.Epoch()); {
+	switch epoch := m.Epoch(); {
 	case epoch == r.head.epoch:
 	case epoch+1 == r.head.epoch && !r.head.removed && now.Sub(time.UnixMilli(int64(r.head.endedAt))) <= prevEpochGrace:
 		// A message that crossed a commit on the way. Not after a Remove: who was

@@ -11,8 +11,6 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/client"
 )
 
-func uri(name, domain string) string { return "mimi://" + domain + "/u/" + name }
-
 func connect(ctx context.Context, t *testing.T, a, b *person) {
 	t.Helper()
 	if err := a.Connect(ctx, b.User(), "hub.example"); err != nil {

@@ -2,6 +2,7 @@ package member
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/group"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/secret"
@@ -163,7 +164,7 @@ func (b *builder) welcome(st *Staged, p *group.Provisional, path *secret.NewPath
 		if err != nil {
 			return nil, err
 		}
-		es = append(es[:len(es):len(es)], more...)
+		es = append(slices.Clip(es), more...)
 	}
 	info, err := st.next.groupInfo(GroupInfoOptions{Extensions: es, WithoutTree: o.WithoutTree, WithoutExternalPub: !o.ExternalPub})
 	if err != nil {

@@ -2,6 +2,7 @@ package member
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
@@ -60,8 +61,8 @@ func (c *chooser) candidates(except func(*mls.Proposal) bool) []*mls.Proposal {
 	}
 	var preferred []*mls.Proposal
 	for _, removes := range []bool{true, false} {
-		for i := len(c.all) - 1; i >= 0; i-- {
-			p := c.all[i]
+		for _, p := range slices.Backward(c.all) {
+
 			if (p.Type == wire.ProposalRemove) != removes || except(p) {
 				continue
 			}
@@ -110,7 +111,7 @@ func (c *chooser) add(block []*mls.Proposal) {
 
 // list returns the proposals by value and the chosen references, oldest first.
 func (c *chooser) list() []wire.ProposalOrRef {
-	out := c.byValue[:len(c.byValue):len(c.byValue)]
+	out := slices.Clip(c.byValue)
 	for _, p := range c.all {
 		if c.chosen[string(p.Ref)] {
 			out = append(out, wire.ProposalOrRef{Reference: p.Ref})

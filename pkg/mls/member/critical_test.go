@@ -2,8 +2,10 @@ package member_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
@@ -105,7 +107,7 @@ func TestRefusedCommitLeavesNoTrace(t *testing.T) {
 			}
 			w.Refused(bad.Commit(o), wire.RuleConfirmationTag, false)
 		}
-		w.Clients = append(all, bad.C)
+		w.Clients = append(slices.Clone(all), bad.C)
 		w.Commit(w.Clients[0], member.CommitOptions{})
 		w.Commit(bad.C, member.CommitOptions{})
 		w.Say(w.Clients[1], member.SendOptions{})
@@ -148,9 +150,8 @@ func TestLostRaceKeepsPathKeys(t *testing.T) {
 func TestDiscardIsNoOp(t *testing.T) {
 	w := world(t, 4)
 	c := w.Clients[1]
-	public, private := mlstest.State(t, c.Group)
 	w.ProposeUpdate(w.Clients[0], nil, member.SendOptions{})
-	public, private = mlstest.State(t, c.Group)
+	public, private := mlstest.State(t, c.Group)
 	if _, err := c.Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{mls.AddProposal(w.NewClient().KeyPackage())}}); err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +431,7 @@ func TestNoSecretInText(t *testing.T) {
 		}
 		// Eight bytes of it, in any of the usual forms.
 		b := s.Bytes()[:8]
-		for _, form := range []string{string(b), fmt.Sprintf("%x", b), fmt.Sprintf("%X", b), fmt.Sprintf("%d", b)[1:20], fmt.Sprintf("%#v", b)[8:]} {
+		for _, form := range []string{string(b), hex.EncodeToString(b), fmt.Sprintf("%X", b), fmt.Sprintf("%d", b)[1:20], fmt.Sprintf("%#v", b)[8:]} {
 			if i := bytes.Index(text, []byte(form)); i >= 0 {
 				t.Fatalf("a secret in formatted text: %q in %q", form, text[max(0, i-200):i+40])
 			}

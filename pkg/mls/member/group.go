@@ -220,7 +220,7 @@ func (g *Group) String() string { return "member.Group" }
 func (g *Group) GoString() string { return "member.Group" }
 
 // Format writes a constant, whatever the verb.
-func (g *Group) Format(f fmt.State, _ rune) { io.WriteString(f, "member.Group") }
+func (g *Group) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "member.Group") }
 
 // psk looks up a pre-shared key named by a PreSharedKeyID.
 func (g *Group) psk(id *wire.PreSharedKeyID) (suite.Secret, bool) {

@@ -3,6 +3,7 @@ package member_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
@@ -407,9 +408,9 @@ func TestReplay(t *testing.T) {
 			msgs = append(msgs, send(t, sender, "x"))
 		}
 		// Backwards: everything but the first is out of order.
-		for i := len(msgs) - 1; i >= 0; i-- {
-			reads(t, reader, msgs[i], "x")
-			refuses(t, reader, msgs[i], wire.RuleGeneration, mls.ClassReplay)
+		for _, msg := range slices.Backward(msgs) {
+			reads(t, reader, msg, "x")
+			refuses(t, reader, msg, wire.RuleGeneration, mls.ClassReplay)
 		}
 		for _, msg := range msgs {
 			refuses(t, reader, msg, wire.RuleGeneration, mls.ClassReplay)

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
@@ -41,12 +42,7 @@ func (g *Group) processCommit(a *wire.AuthenticatedContent) (*Group, *mls.Event,
 }
 
 func (g *Group) removedBy(p *group.Plan) bool {
-	for _, i := range p.Removed {
-		if i == g.cur.own {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.Removed, g.cur.own)
 }
 
 func commitEvent(a *wire.AuthenticatedContent, v *group.CommitView) *mls.Event {

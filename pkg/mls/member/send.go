@@ -3,6 +3,7 @@ package member
 import (
 	"bytes"
 	"math/bits"
+	"slices"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/secret"
@@ -112,7 +113,7 @@ func (g *Group) propose(p *wire.Proposal, u *update, o SendOptions) (*Group, []b
 		return nil, nil, err
 	}
 	if u != nil {
-		e.updates = append(e.updates[:len(e.updates):len(e.updates)], *u)
+		e.updates = append(slices.Clip(e.updates), *u)
 	}
 	n.cur = &e
 	return g.protect(n, a, o.Padding)

@@ -3,7 +3,7 @@ package member
 import (
 	"fmt"
 	"io"
-	"log/slog"
+	"log/slog" //nolint:depguard // LogValue, so that secrets refuse to be logged
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
@@ -72,7 +72,7 @@ func (k *SigningKey) String() string { return k.private.String() }
 func (k *SigningKey) GoString() string { return k.private.String() }
 
 // Format writes a constant, whatever the verb.
-func (k *SigningKey) Format(f fmt.State, _ rune) { io.WriteString(f, k.private.String()) }
+func (k *SigningKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.private.String()) }
 
 // LogValue returns a constant.
 func (k *SigningKey) LogValue() slog.Value { return k.private.LogValue() }

@@ -36,31 +36,31 @@ func (h *Hex) UnmarshalJSON(b []byte) error {
 //
 // A file that is nowhere skips the test and says how to get it; when CI is set
 // that is a failure.
-func Vectors(t testing.TB, file string, v any) {
-	t.Helper()
-	root := projectRoot(t)
-	if HasVectors(t, file, v) {
+func Vectors(tb testing.TB, file string, v any) {
+	tb.Helper()
+	root := projectRoot(tb)
+	if HasVectors(tb, file, v) {
 		return
 	}
 	_, err := os.Stat(filepath.Join(root, ".vectors"))
 	if os.Getenv("CI") != "" && (err != nil || !notInModule[file]) {
-		t.Fatalf("test vectors %s are missing: run `make vectors`", file)
+		tb.Fatalf("test vectors %s are missing: run `make vectors`", file)
 	}
-	t.Skipf("SKIPPED: test vectors %s are missing: run `make vectors` or set MLS_VECTORS", file)
+	tb.Skipf("SKIPPED: test vectors %s are missing: run `make vectors` or set MLS_VECTORS", file)
 }
 
 // HasVectors is Vectors for fuzz targets, which can do without: it reports
 // whether the file was there.
-func HasVectors(t testing.TB, file string, v any) bool {
-	t.Helper()
-	root := projectRoot(t)
+func HasVectors(tb testing.TB, file string, v any) bool {
+	tb.Helper()
+	root := projectRoot(tb)
 	var dirs []string
 	if d := os.Getenv("MLS_VECTORS"); d != "" {
 		dirs = append(dirs, d)
 	}
 	dirs = append(dirs, filepath.Join(root, "..", "shared", "mls-vectors"), filepath.Join(root, ".vectors"))
 	for _, d := range dirs {
-		if read(t, filepath.Join(d, file), v) {
+		if read(tb, filepath.Join(d, file), v) {
 			return true
 		}
 	}
@@ -69,34 +69,34 @@ func HasVectors(t testing.TB, file string, v any) bool {
 
 // Count fails the test unless it ran exactly want cases: a vector test that
 // silently runs nothing must not pass.
-func Count(t testing.TB, what string, got, want int) {
-	t.Helper()
+func Count(tb testing.TB, what string, got, want int) {
+	tb.Helper()
 	if got != want {
-		t.Errorf("%s: ran %d cases, want %d", what, got, want)
+		tb.Errorf("%s: ran %d cases, want %d", what, got, want)
 	}
 }
 
-func read(t testing.TB, path string, v any) bool {
-	t.Helper()
+func read(tb testing.TB, path string, v any) bool {
+	tb.Helper()
 	b, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
 		return false
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		t.Fatalf("reading test vectors: %v", err)
+		tb.Fatalf("reading test vectors: %v", err)
 	}
 	return true
 }
 
 // projectRoot is the directory of go.mod above the test's directory.
-func projectRoot(t testing.TB) string {
-	t.Helper()
+func projectRoot(tb testing.TB) string {
+	tb.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
@@ -104,7 +104,7 @@ func projectRoot(t testing.TB) string {
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			t.Fatal("no go.mod above the test's directory")
+			tb.Fatal("no go.mod above the test's directory")
 		}
 		dir = up
 	}

@@ -48,9 +48,9 @@ type Client struct {
 }
 
 // NewWorld founds a group and adds members until there are n.
-func NewWorld(t testing.TB, s mls.CipherSuite, n int) *World {
-	t.Helper()
-	w := &World{T: t, Suite: s}
+func NewWorld(tb testing.TB, s mls.CipherSuite, n int) *World {
+	tb.Helper()
+	w := &World{T: tb, Suite: s}
 	w.Options.Rules = mls.OpenRules{}
 	w.Found()
 	var adds []*Client
@@ -137,14 +137,14 @@ func (c *Client) Find(ref []byte) *member.KeyPackage {
 }
 
 // State returns both parts of a Group's saved state.
-func State(t testing.TB, g *member.Group) (public, private []byte) {
-	t.Helper()
+func State(tb testing.TB, g *member.Group) (public, private []byte) {
+	tb.Helper()
 	public, err := g.AppendPublic(nil)
 	if err != nil {
-		t.Fatalf("saving: %v", err)
+		tb.Fatalf("saving: %v", err)
 	}
 	if private, err = g.AppendPrivate(nil); err != nil {
-		t.Fatalf("saving: %v", err)
+		tb.Fatalf("saving: %v", err)
 	}
 	return public, private
 }
@@ -474,15 +474,15 @@ func (w *World) Refused(msg []byte, rule mls.Rule, hubToo bool) {
 }
 
 // CheckRule requires that err is a refusal for a rule.
-func CheckRule(t testing.TB, who string, err error, rule mls.Rule) {
-	t.Helper()
+func CheckRule(tb testing.TB, who string, err error, rule mls.Rule) {
+	tb.Helper()
 	var refusal *mls.Refusal
 	switch {
 	case err == nil:
-		t.Errorf("%s accepted what rule %q forbids", who, rule)
+		tb.Errorf("%s accepted what rule %q forbids", who, rule)
 	case !errors.As(err, &refusal):
-		t.Errorf("%s: %v is no refusal, want rule %q", who, err, rule)
+		tb.Errorf("%s: %v is no refusal, want rule %q", who, err, rule)
 	case refusal.Rule != rule:
-		t.Errorf("%s: refused by rule %q, want %q", who, refusal.Rule, rule)
+		tb.Errorf("%s: refused by rule %q, want %q", who, refusal.Rule, rule)
 	}
 }
