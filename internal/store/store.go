@@ -2,10 +2,19 @@
 // queues of one kind of data ("accounts", "packages", "queues", "hub") in one
 // place.
 //
-//	memory:                             lost at exit
-//	pebble:DIR                          a database in DIR/<kind>
+//	memory:                                    lost at exit
+//	pebble:DIR                                 a database in DIR/<kind>
+//	redis://[user:password@]host[:port][/db]   one server
+//	redis+unix:///path/to/socket[?db=n]        one server, by its socket
+//	redis+cluster://host[:port],...            Redis Cluster
+//	redis+sentinel://host[:port],.../master[/db]
+//	                                           the master that Sentinels name
+//	rediss://, rediss+cluster://, rediss+sentinel://
+//	                                           the same with TLS 1.3
 //
-// Kinds share no key: each has its own database.
+// Kinds share no key: each has its own database or key prefix. Options of Redis
+// are in redisurl.go. Every place carries the version of its format, and what a
+// newer program wrote is refused.
 package store
 
 import (
@@ -23,8 +32,17 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/queue/pebblequeue"
 )
 
-// ErrURL reports a store that the flag's value does not name rightly.
-var ErrURL = errors.New("unknown form of a store")
+var (
+	// ErrURL reports a store that the flag's value does not name rightly. No text of
+	// the value is in the error: it may have a password.
+	ErrURL = errors.New("the store is not named in a known form")
+	// ErrNewer reports data of a newer version of this program.
+	ErrNewer = errors.New("the store was written by a newer version of mmrelay")
+)
+
+// Version is the format of what mmrelay keeps in Redis. It rises when an older
+// program could not read what a newer one wrote.
+const Version = 1
 
 // Stores are the records and the queues of one kind of data.
 type Stores struct {
@@ -47,21 +65,19 @@ func (s *Stores) Close() error {
 
 // Open opens the stores for one kind of data: a name of lower-case letters that
 // becomes a directory or a key prefix.
-func Open(_ context.Context, url, kind string) (*Stores, error) {
+func Open(ctx context.Context, url, kind string) (*Stores, error) {
 	scheme, rest, _ := strings.Cut(url, ":")
-	switch scheme {
-	case "memory":
-		if url != "memory:" {
-			break
-		}
+	switch {
+	case url == "memory:":
 		return openMemory(), nil
-	case "pebble":
-		if rest == "" {
-			return nil, fmt.Errorf("%w: pebble: without a directory\nhint: pebble:DIR, for example pebble:./data", ErrURL)
-		}
+	case scheme == "pebble" && rest == "":
+		return nil, fmt.Errorf("%w: no directory\nhint: pebble:DIR, for example pebble:./data", ErrURL)
+	case scheme == "pebble":
 		return openPebble(filepath.Join(rest, kind))
+	case strings.HasPrefix(scheme, "redis"):
+		return openRedis(ctx, url, kind)
 	}
-	return nil, fmt.Errorf("%w\nhint: memory: or pebble:DIR", ErrURL)
+	return nil, fmt.Errorf("%w\nhint: memory:, pebble:DIR, redis://HOST, redis+unix:///SOCKET, redis+cluster://HOST,HOST or redis+sentinel://HOST,HOST/MASTER", ErrURL)
 }
 
 func openMemory() *Stores {
@@ -80,6 +96,9 @@ func openPebble(dir string) (*Stores, error) {
 		return nil, err
 	}
 	db, err := pebbledb.Open(dir)
+	if errors.Is(err, pebbledb.ErrNewer) {
+		return nil, fmt.Errorf("%w\nhint: run that version, or restore a backup of this one", ErrNewer)
+	}
 	if err != nil {
 		return nil, err
 	}
