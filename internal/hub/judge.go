@@ -406,6 +406,8 @@ func (j *judge) code(err error) error {
 	switch ref.Rule {
 	case mls.RuleEpoch:
 		return wrongEpoch(j.r)
+	case mls.RuleExternalInit, mls.RuleUpdateByValue, mls.RuleUnsupportedProposal:
+		return mmrerr.ProposalType
 	case mls.RuleDuplicateSignatureKey, mls.RuleDuplicateEncryption:
 		return mmrerr.PseudonymReused
 	case mls.RuleSignature, mls.RuleLeafSignature, mls.RuleLeafSource, mls.RuleLeafKey, mls.RuleLeafKeyReused, mls.RuleLeafVersion,

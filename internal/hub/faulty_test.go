@@ -1,0 +1,51 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync/atomic"
+
+	"github.com/mmrelay/mmrelay/internal/kv"
+)
+
+// materialRoot is where TestMain's key directories are.
+var materialRoot = func() string {
+	dir, err := os.MkdirTemp("", "hubtest")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}()
+
+var errFault = errors.New("injected fault")
+
+// faultyKV is a store whose transactions fail when a test says so.
+type faultyKV struct {
+	kv.Store
+	hook atomic.Pointer[func(ops []kv.Op) (apply bool, err error)]
+}
+
+func (f *faultyKV) Apply(ctx context.Context, ops []kv.Op) ([]kv.Version, error) {
+	hook := f.hook.Load()
+	if hook == nil {
+		return f.Store.Apply(ctx, ops)
+	}
+	apply, fail := (*hook)(ops)
+	if !apply {
+		return nil, fail
+	}
+	vs, err := f.Store.Apply(ctx, ops)
+	if err == nil {
+		err = fail
+	}
+	return vs, err
+}
+
+func (f *faultyKV) fail(h func(ops []kv.Op) (bool, error)) {
+	if h == nil {
+		f.hook.Store(nil)
+		return
+	}
+	f.hook.Store(&h)
+}
