@@ -114,7 +114,6 @@ func TestCommitSteps(t *testing.T) {
 	r.run(t, "one leaf removed twice", mmrerr.ProposalList, forge(alice, mlstest.Forgery{List: list(mlstest.ByValue(remove(1)), mlstest.ByValue(remove(1)))}))
 	r.run(t, "committer removed", mmrerr.ProposalList, forge(alice, mlstest.Forgery{List: list(mlstest.ByValue(remove(0)))}))
 	r.run(t, "unknown reference", mmrerr.ProposalList, forge(alice, mlstest.Forgery{List: list(mlstest.ByRef(&mls.Proposal{Ref: make([]byte, 32)}))}))
-	r.run(t, "ExternalInit of a member", mmrerr.ProposalType, forge(alice, mlstest.Forgery{List: list(mlstest.ByValue(&mls.ProposalBody{Type: mls.ProposalExternalInit, ExternalInit: make([]byte, 32)}))}))
 	// Step 12.
 	r.run(t, "Remove without path", mmrerr.Tree, forge(alice, mlstest.Forgery{NoPath: true, List: list(mlstest.ByValue(remove(1)))}))
 	r.run(t, "a key of the tree in the path", mmrerr.Tree, forge(alice, mlstest.Forgery{Keys: func(publics [][]byte) {
