@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -15,6 +13,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mmrelay/mmrelay/internal/spell"
 )
 
 // party is one operator with everything its processes received and stored.
@@ -177,48 +177,12 @@ func (p *party) redis(ctx context.Context, socket string, db int) error {
 	return it.Err()
 }
 
-// needle is a value in every spelling it could have.
-type needle [][]byte
-
-// spell returns a value raw, in hex (both cases) and in base64 (both alphabets,
-// at each of the three alignments, without the characters that neighbours
-// influence).
-func spell(v []byte) needle {
-	n := needle{v, []byte(hex.EncodeToString(v)), []byte(strings.ToUpper(hex.EncodeToString(v)))}
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for shift := range 3 {
-			s := enc.EncodeToString(append(make([]byte, shift), v...))
-			from := []int{0, 2, 3}[shift]
-			to := len(s)
-			if (shift+len(v))%3 != 0 {
-				to--
-			}
-			if to-from >= 6 {
-				n = append(n, []byte(s[from:to]))
-			}
-		}
-	}
-	return n
-}
-
-func (n needle) in(record []byte) bool {
-	for _, s := range n {
-		if bytes.Contains(record, s) {
-			return true
-		}
-	}
-	return false
-}
-
 // count returns how many records hold any of the needles.
-func (p *party) count(ns []needle) int {
+func (p *party) count(ns []spell.Needle) int {
 	c := 0
 	for _, r := range p.records {
-		for _, n := range ns {
-			if n.in(r) {
-				c++
-				break
-			}
+		if spell.Any(ns, r) {
+			c++
 		}
 	}
 	return c
@@ -227,24 +191,15 @@ func (p *party) count(ns []needle) int {
 // joins returns how many records hold one of a and one of b together. Files and
 // logs, which hold everything of a store, do not count: a record is one message
 // or one stored value.
-func (p *party) joins(a, b []needle) int {
+func (p *party) joins(a, b []spell.Needle) int {
 	c := 0
 	for _, r := range p.records {
 		if len(r) > 64<<10 {
 			continue
 		}
-		if some(a, r) && some(b, r) {
+		if spell.Any(a, r) && spell.Any(b, r) {
 			c++
 		}
 	}
 	return c
-}
-
-func some(ns []needle, r []byte) bool {
-	for _, n := range ns {
-		if n.in(r) {
-			return true
-		}
-	}
-	return false
 }

@@ -6,59 +6,53 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/mmrelay/mmrelay/internal/spell"
 )
 
 // fact is a row of the table: what to look for, and who may have it.
 type fact struct {
 	name string
-	find []needle
-	with []needle // if not nil: only where found together with one of these
-	may  []string // parties that see it, by design
-	why  string   // of a "yes"
-}
-
-func spellAll(vs ...string) []needle {
-	var ns []needle
-	for _, v := range vs {
-		ns = append(ns, spell([]byte(v)))
-	}
-	return ns
+	find []spell.Needle
+	with []spell.Needle // if not nil: only where found together with one of these
+	may  []string       // parties that see it, by design
+	why  string         // of a "yes"
 }
 
 // facts are what DESIGN.md section 2 says about who knows what.
 func (t *truth) facts() []fact {
 	alice, bob, carol := t.people[0], t.people[1], t.people[2]
-	names := func(ps ...*person) []needle {
-		var out []needle
+	names := func(ps ...*person) []spell.Needle {
+		var out []spell.Needle
 		for _, p := range ps {
-			out = append(out, spellAll("/u/"+p.name, "/d/"+p.name+"-phone", p.name+"-phone")...)
+			out = append(out, spell.All("/u/"+p.name, "/d/"+p.name+"-phone", p.name+"-phone")...)
 		}
 		return out
 	}
-	mailboxes := func(ps ...*person) []needle {
-		var out []needle
+	mailboxes := func(ps ...*person) []spell.Needle {
+		var out []spell.Needle
 		for _, p := range ps {
-			out = append(out, spell(p.account.QueueID))
+			out = append(out, spell.Of(p.account.QueueID))
 		}
 		return out
 	}
-	var rooms []needle
+	var rooms []spell.Needle
 	for _, id := range t.roomIDs {
-		rooms = append(rooms, spell(id))
+		rooms = append(rooms, spell.Of(id))
 	}
 	return []fact{
 		{name: "account of alice", find: names(alice), may: []string{aDomain}, why: "its own user"},
 		{name: "accounts of bob, carol", find: names(bob, carol), may: []string{bDomain}, why: "its own users"},
 		{name: "room ids", find: rooms, may: []string{hubDomain}, why: "it orders the rooms"},
-		{name: "pseudonym of alice in the room", find: spellAll(t.own...), may: []string{hubDomain}, why: "it checks roles by it"},
-		{name: "pseudonyms of bob, carol", find: spellAll(t.pooled...), may: []string{hubDomain, bDomain}, why: "roster / KeyPackage pool"},
-		{name: "pseudonym together with account", find: spellAll(append(slices.Clone(t.own), t.pooled...)...), with: names(alice, bob, carol)},
+		{name: "pseudonym of alice in the room", find: spell.All(t.own...), may: []string{hubDomain}, why: "it checks roles by it"},
+		{name: "pseudonyms of bob, carol", find: spell.All(t.pooled...), may: []string{hubDomain, bDomain}, why: "roster / KeyPackage pool"},
+		{name: "pseudonym together with account", find: spell.All(append(slices.Clone(t.own), t.pooled...)...), with: names(alice, bob, carol)},
 		{name: "mailbox id of alice", find: mailboxes(alice), may: []string{aDomain}, why: "it keeps the mailbox"},
 		{name: "mailbox ids of bob, carol", find: mailboxes(bob, carol), may: []string{bDomain}, why: "it keeps the mailboxes"},
 		{name: "mailbox together with account", find: mailboxes(alice, bob, carol), with: names(alice, bob, carol)},
-		{name: "token of bob's pool", find: []needle{spell(t.bobToken)}, may: []string{bDomain}, why: "shown to fetch from the pool"},
-		{name: "what is done in rooms (methods)", find: spellAll("hub.Submit", "hub.Update", "hub.CreateRoom"), may: []string{hubDomain}, why: "it serves them"},
-		{name: "message texts", find: spellAll(t.texts...)},
+		{name: "token of bob's pool", find: []spell.Needle{spell.Of(t.bobToken)}, may: []string{bDomain}, why: "shown to fetch from the pool"},
+		{name: "what is done in rooms (methods)", find: spell.All("hub.Submit", "hub.Update", "hub.CreateRoom"), may: []string{hubDomain}, why: "it serves them"},
+		{name: "message texts", find: spell.All(t.texts...)},
 	}
 }
 
@@ -81,7 +75,7 @@ func report(w io.Writer, facts []fact, parties []*party) (wrong bool) {
 			}
 			cell := "no"
 			if n > 0 {
-				cell = fmt.Sprintf("yes, %s (in %d records)", f.why, n)
+				cell = fmt.Sprintf("yes, %s (%d)", f.why, n)
 			}
 			if may := slices.Contains(f.may, p.name); may != (n > 0) {
 				cell = strings.ToUpper(cell) + " <-- WRONG"
