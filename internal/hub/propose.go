@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/gateway"
@@ -86,6 +87,10 @@ func (h *Hub) proposal(c *gateway.Call, r *room, l *leaf, raw []byte, tree *mls.
 	if m.Epoch() != r.head.epoch {
 		return nil, wrongEpoch(r)
 	}
+	cached, _, refused := tree.Process(raw, c.Now)
+	if errors.Is(refused, &mls.Refusal{Rule: mls.RuleSignature}) {
+		return nil, mmrerr.Signature // before anything that the message says is judged
+	}
 	aad, err := pseudonym.ParseAAD(m.AAD())
 	if err != nil {
 		return nil, err
@@ -112,9 +117,8 @@ func (h *Hub) proposal(c *gateway.Call, r *room, l *leaf, raw []byte, tree *mls.
 	default:
 		return nil, mmrerr.ProposalType
 	}
-	cached, _, err := tree.Process(raw, c.Now)
-	if err != nil {
-		return nil, j.code(err)
+	if refused != nil {
+		return nil, j.code(refused)
 	}
 	return cached, nil
 }
