@@ -78,11 +78,22 @@ func Batch(t *testing.T, open Open) {
 	}
 	rs := appendAll(t, s, []queue.Append{
 		x("a", "1", "k"), x("b", "1", ""), x("missing", "1", ""), x("a", "2", ""), x("a", "again", "k"),
-		x("", "no queue", ""), x("b", "too many", ""), x("a", "3", ""), {Queue: "a"}, x("a", "4", "l"), x("a", "again", "l"),
+		x("", "no queue", ""), x("b", "too many", ""), x("a", "3", ""),
+		{Queue: "a"},
+		x("a", "4", "l"), x("a", "again", "l"),
 	})
 	want := []queue.Result{
-		{Seq: 1}, {Seq: 1}, {Err: queue.ErrNotFound}, {Seq: 2}, {Seq: 1, Duplicate: true},
-		{Err: queue.ErrInvalid}, {Err: queue.ErrFull}, {Seq: 3}, {Err: queue.ErrInvalid}, {Seq: 4}, {Seq: 4, Duplicate: true},
+		{Seq: 1},
+		{Seq: 1},
+		{Err: queue.ErrNotFound},
+		{Seq: 2},
+		{Seq: 1, Duplicate: true},
+		{Err: queue.ErrInvalid},
+		{Err: queue.ErrFull},
+		{Seq: 3},
+		{Err: queue.ErrInvalid},
+		{Seq: 4},
+		{Seq: 4, Duplicate: true},
 	}
 	for i, r := range rs {
 		if r.Duplicate && r.Seq == 0 { // allowed: the number is forgotten

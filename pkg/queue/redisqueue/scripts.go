@@ -13,10 +13,10 @@ import "github.com/mmrelay/mmrelay/pkg/queue/redisscript"
 // An almost empty queue is two keys, a drained one is one. {id}s is the sharded
 // pub/sub channel of wake-ups too.
 //
-// The lists and hashes have a TTL, so that nothing stays of a queue nobody
-// touches but its state: the list until an hour after its newest entry expired.
 // Which entries exist is decided by the state alone, with the clock of the
-// caller; no script reads the server's.
+// caller; no script reads the server's. What expired goes when the queue is next
+// touched, and by a daily sweep: a TTL on every list would cost more memory than
+// all the dedup keys of a usual mailbox.
 
 // prelude is the head of every script.
 const prelude = `
@@ -55,9 +55,9 @@ local function expire(s, now)
   end
 end
 
--- heal accepts that the list's TTL, by the server's clock, may come before the
--- expiry by the caller's: what is not in the list is gone. pending entries are
--- counted in the state but not yet in the list.
+-- heal accepts that the list is shorter than the state says, because somebody
+-- deleted it: what is not in the list is gone. pending entries are counted in the
+-- state but not yet in the list.
 local function heal(s, list, pending)
   local len = redis.call('LLEN', list)
   local first = s[LAST] - pending - len
@@ -101,7 +101,7 @@ return n
 //	      is a duplicate; 0 if the queue is full; nil if there is no such queue
 var appendScript = redisscript.New(prelude, `
 local now, hour, touch = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
-local INLINE = 16 -- twice the number of dedup keys in the state
+local INLINE = 32 -- twice the number of dedup keys in the state
 
 local function roll(s)
   if hour <= s[HOUR] then return end
@@ -132,22 +132,22 @@ local function seen(s, hash0, key)
   return seq
 end
 
+-- remember keeps few keys in the state, where they cost least memory, and moves
+-- them to the hash when they are many, where they cost least time.
 local function remember(s, hash0, key, seq)
-  local r = s[RECENT]
-  if #r < INLINE then
-    r[#r + 1] = key
-    r[#r + 1] = seq
-    return
-  end
   local h = KEYS[hash0 + s[HOUR] % 2]
   if s[SPILL] == 1 then
     redis.call('HSET', h, key, seq)
     return
   end
+  local r = s[RECENT]
+  r[#r + 1] = key
+  r[#r + 1] = seq
+  if #r <= INLINE then return end
   redis.call('UNLINK', h) -- of two hours ago
-  redis.call('HSET', h, key, seq)
+  redis.call('HSET', h, unpack(r))
   redis.call('EXPIRE', h, 3 * 3600)
-  s[SPILL] = 1
+  s[RECENT], s[SPILL] = {}, 1
 end
 
 local function full(s, size)
@@ -158,14 +158,13 @@ end
 local function push(s, list, new)
   local len = redis.call('RPUSH', list, unpack(new))
   local at = (math.floor(now / 86400) + 1) * 86400 + s[MAXAGE]
-  local d, fresh = s[DAYS], false
-  if #d > 0 and d[#d - 2] >= at then -- the same day, or a clock that went back
-    d[#d - 1], d[#d] = s[LAST], s[TOTAL]
+  local d = s[DAYS]
+  local n = #d
+  if n > 0 and d[n - 2] >= at then -- the same day, or a clock that went back
+    d[n - 1], d[n] = s[LAST], s[TOTAL]
   else
-    local n = #d
-    d[n + 1], d[n + 2], d[n + 3], fresh = at, s[LAST], s[TOTAL], true
+    d[n + 1], d[n + 2], d[n + 3] = at, s[LAST], s[TOTAL]
   end
-  if fresh or len == #new then redis.call('EXPIRE', list, d[#d - 2] - now + 3600) end
   if len ~= s[LAST] - s[ACKED] then heal(s, list, 0) end
 end
 

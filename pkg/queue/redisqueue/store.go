@@ -14,6 +14,9 @@
 // however many queues are watched; watchers are woken every Poll besides, in
 // case a message was lost.
 //
+// What expired is invisible at once. It is removed when its queue is next
+// touched, or by a sweep that one of the processes makes every day.
+//
 // Time is that of the calling process. Clocks of processes should agree within
 // minutes: days and hours are what they decide.
 package redisqueue
@@ -24,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,6 +61,10 @@ type Store struct {
 	now    func() time.Time
 	wakes  *wakes
 
+	ctx    context.Context // the lifetime of the sweeper
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
 	life   sync.RWMutex // held for reading by calls, for writing by Close
 	closed bool
 }
@@ -80,7 +88,12 @@ func New(client redis.UniversalClient, prefix string, o Options) (*Store, error)
 	}
 	var err error
 	s.wakes, err = newWakes(client, func(id string) string { return s.key(queue.ID(id), "s") }, s.idOf, o.Poll)
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.wg.Go(s.sweeper)
+	return s, nil
 }
 
 // Close implements queue.Store.
@@ -90,7 +103,9 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.life.Unlock()
 	if !closed {
+		s.cancel()
 		s.wakes.close()
+		s.wg.Wait()
 	}
 	return nil
 }
@@ -130,6 +145,11 @@ func (s *Store) idOf(key string) (string, bool) {
 	}
 	id, err := encoding.DecodeString(key[len(s.prefix)+1 : len(key)-2])
 	return string(id), err == nil
+}
+
+// pattern matches the keys of all states.
+func (s *Store) pattern() string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.prefix) + "{*}s"
 }
 
 // keys are all keys of a queue, in the order of scripts.go.
