@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 
+	"github.com/mmrelay/mmrelay/internal/hub"
 	"github.com/mmrelay/mmrelay/internal/kv"
 )
 
@@ -24,11 +27,26 @@ var errFault = errors.New("injected fault")
 type faultyKV struct {
 	kv.Store
 	hook atomic.Pointer[func(ops []kv.Op) (apply bool, err error)]
+
+	mu     sync.Mutex // guards handed
+	handed []string   // pending records that were removed, in order
+}
+
+// note remembers the order in which pending records go.
+func (f *faultyKV) note(ops []kv.Op) {
+	for _, op := range ops {
+		if op.Value == nil && strings.HasPrefix(op.Key.Name, hub.PrefixPending) {
+			f.mu.Lock()
+			f.handed = append(f.handed, op.Key.Name)
+			f.mu.Unlock()
+		}
+	}
 }
 
 func (f *faultyKV) Apply(ctx context.Context, ops []kv.Op) ([]kv.Version, error) {
 	hook := f.hook.Load()
 	if hook == nil {
+		f.note(ops)
 		return f.Store.Apply(ctx, ops)
 	}
 	apply, fail := (*hook)(ops)

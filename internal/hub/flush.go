@@ -12,23 +12,28 @@ import (
 type flusher struct {
 	h *Hub
 
-	mu    sync.Mutex // guards rooms
+	mu    sync.Mutex // guards all below
 	rooms map[string]*roomFlush
+	// clean are rooms of which nothing older is pending in the store, as far as
+	// this process knows. In others everything is handed over from the store.
+	clean map[string]bool
 }
+
+// maxClean bounds the table; a room that is forgotten costs a look at the store.
+const maxClean = 100_000
 
 // roomFlush is what one room has to hand over. It exists while a goroutine
 // works on it.
-type roomFlush struct {
-	jobs   []flushJob
-	behind bool // a job failed: the rest is read from the store, in order
-}
+type roomFlush struct{ jobs []flushJob }
 
 type flushJob struct {
 	name string // of the pending record
 	rows []outboxRow
 }
 
-func newFlusher(h *Hub) *flusher { return &flusher{h: h, rooms: make(map[string]*roomFlush)} }
+func newFlusher(h *Hub) *flusher {
+	return &flusher{h: h, rooms: make(map[string]*roomFlush), clean: make(map[string]bool)}
+}
 
 // add hands over rows soon. The caller holds the room's lock, which makes the
 // order of calls that of acceptance.
@@ -56,18 +61,32 @@ func (f *flusher) run(ctx context.Context, groupID []byte, r *roomFlush) {
 		}
 		job := r.jobs[0]
 		r.jobs = r.jobs[1:]
+		clean := f.clean[string(groupID)]
 		f.mu.Unlock()
 		var err error
-		if r.behind {
-			_, err = f.h.flushRoom(ctx, groupID)
-		} else {
+		if clean {
 			err = f.h.flush(ctx, groupID, job.name, job.rows)
+		} else {
+			_, err = f.h.flushRoom(ctx, groupID)
 		}
-		r.behind = err != nil
+		f.note(groupID, err == nil)
 		if err != nil && !errors.Is(err, context.Canceled) {
 			f.h.log.Warn("handing events to the outbox did not work; the sweep will repeat it", "err_class", "outbox")
 		}
 	}
+}
+
+func (f *flusher) note(groupID []byte, clean bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !clean {
+		delete(f.clean, string(groupID))
+		return
+	}
+	if len(f.clean) >= maxClean {
+		clear(f.clean)
+	}
+	f.clean[string(groupID)] = true
 }
 
 // flushRoom hands over all pending rows that the store has of a room, oldest

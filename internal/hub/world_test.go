@@ -71,10 +71,18 @@ type world struct {
 	keys   *keys.Set
 	store  *faultyKV
 	outbox *queue.Memory
+	box    queue.Store // what the hub sees of it
 	log    *bytes.Buffer
 	queue  *primitive.KEMPrivateKey // queue key 1 of both providers
 	real   pseudonym.RealIdentity
 	rates  hub.Rates
+}
+
+// handedOver are the names of pending records in the order of their removal.
+func (w *world) handedOver() []string {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	return slices.Clone(w.store.handed)
 }
 
 func newWorld(t *testing.T) *world {
@@ -83,7 +91,8 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: &faultyKV{Store: kv.NewMemory()}, outbox: queue.NewMemory(), log: new(bytes.Buffer), rates: hub.Rates{Requests: 100_000, Commits: 100_000}}
+	outbox := queue.NewMemory()
+	w := &world{t: t, store: &faultyKV{Store: kv.NewMemory()}, outbox: outbox, box: outbox, log: new(bytes.Buffer), rates: hub.Rates{Requests: 100_000, Commits: 100_000}}
 	if w.keys, err = keys.Load(m.dir, keys.Hub, hubDomain); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +140,7 @@ func (w *world) start() {
 	}
 	w.t.Cleanup(peers.Close)
 	w.h, err = hub.New(hub.Config{
-		Domain: hubDomain, Keys: w.keys, Peers: peers, Store: w.store, Outbox: w.outbox, Logger: redact.NewLogger(&lockedBuffer{b: w.log}, slog.LevelDebug),
+		Domain: hubDomain, Keys: w.keys, Peers: peers, Store: w.store, Outbox: w.box, Logger: redact.NewLogger(&lockedBuffer{b: w.log}, slog.LevelDebug),
 		Registerer: prometheus.NewRegistry(), Rates: w.rates,
 	})
 	if err != nil {
@@ -708,6 +717,17 @@ func (w *world) dump() map[kv.Key]string {
 		}
 	}
 	return out
+}
+
+// restartWith starts a hub on another view of the outboxes.
+func (w *world) restartWith(q queue.Store) {
+	w.t.Helper()
+	w.box = q
+	w.start()
+}
+
+func removal(i mls.LeafIndex) []*mls.ProposalBody {
+	return []*mls.ProposalBody{mls.RemoveProposal(i)}
 }
 
 // flip changes the last byte.
