@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,9 @@ func (f *faultyKV) note(ops []kv.Op) {
 	for _, op := range ops {
 		if op.Value == nil && strings.HasPrefix(op.Key.Name, hub.PrefixPending) {
 			f.mu.Lock()
-			f.handed = append(f.handed, op.Key.Name)
+			if !slices.Contains(f.handed, op.Key.Name) { // the runner and the sweep may both come by
+				f.handed = append(f.handed, op.Key.Name)
+			}
 			f.mu.Unlock()
 		}
 	}
