@@ -92,11 +92,19 @@ func marshalEntries(es map[uint32][]byte) []byte {
 func parseEntries(b []byte) (map[uint32][]byte, error) {
 	r := codec.NewReader(b)
 	es := make(map[uint32][]byte)
+	last := int64(-1)
 	for !r.Empty() {
 		i := r.Uint32()
+		if int64(i) <= last {
+			r.Fail(codec.ErrMalformed)
+		}
+		last = int64(i)
 		es[i] = r.Vector(math.MaxInt)
 	}
-	return es, r.Done()
+	if err := r.Done(); err != nil {
+		return nil, err
+	}
+	return es, nil
 }
 
 func linkEntries(es map[uint32][]byte) []*hubv1.LinkEntry {

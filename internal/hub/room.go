@@ -370,7 +370,10 @@ func parseRecord(b []byte) (record, error) {
 	}
 	r.Join(ls)
 	rec.head = r.Vector(math.MaxInt)
-	return rec, r.Done()
+	if err := r.Done(); err != nil {
+		return record{}, err
+	}
+	return rec, nil
 }
 
 func (x *head) marshal() []byte {
@@ -400,9 +403,12 @@ func parseHead(b []byte) (head, error) {
 	}
 	x.epochStart = r.Uint64()
 	x.endedAt = r.Uint64()
-	f := r.Uint8()
+	f := readFlags(r, 3)
 	x.removed, x.snapshot, x.used = f&1 != 0, f&2 != 0, f&4 != 0
-	return x, r.Done()
+	if err := r.Done(); err != nil {
+		return head{}, err
+	}
+	return x, nil
 }
 
 func logRow(seq uint64) string    { return "log:" + strconv.FormatUint(seq, 10) }

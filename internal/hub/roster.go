@@ -179,9 +179,18 @@ func readLeaf(r *codec.Reader) *leaf {
 	l.k = k
 	r.Copy(l.lane[:])
 	l.first = r.Uint64()
-	f := r.Uint8()
+	f := readFlags(r, 2)
 	l.joining, l.leaving = f&1 != 0, f&2 != 0
 	return l
+}
+
+// readFlags reads what flags wrote for n bits; others must be zero.
+func readFlags(r *codec.Reader, n int) byte {
+	f := r.Uint8()
+	if f>>n != 0 {
+		r.Fail(codec.ErrMalformed)
+	}
+	return f
 }
 
 func readID(r *codec.Reader) pseudonym.ID {
@@ -201,13 +210,20 @@ func parseRoster(b []byte) (*roster, error) {
 	policy := r.Vector(math.MaxInt)
 	ls := r.Sub(math.MaxInt)
 	for !ls.Empty() {
-		out.leaves = append(out.leaves, readLeaf(ls))
+		l := readLeaf(ls)
+		if n := len(out.leaves); n > 0 && out.leaves[n-1].index >= l.index {
+			ls.Fail(codec.ErrMalformed) // leaves are found by binary search
+		}
+		out.leaves = append(out.leaves, l)
 	}
 	r.Join(ls)
 	bs := r.Sub(math.MaxInt)
 	for !bs.Empty() {
 		var x burn
 		bs.Copy(x[:])
+		if n := len(out.burned); n > 0 && slices.Compare(out.burned[n-1][:], x[:]) >= 0 {
+			bs.Fail(codec.ErrMalformed)
+		}
 		out.burned = append(out.burned, x)
 	}
 	r.Join(bs)
@@ -220,6 +236,8 @@ func parseRoster(b []byte) (*roster, error) {
 		return nil, err
 	}
 	var err error
-	out.policy, err = pseudonym.ParseRoom(policy)
-	return out, err
+	if out.policy, err = pseudonym.ParseRoom(policy); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
