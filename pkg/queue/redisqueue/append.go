@@ -100,7 +100,7 @@ func (s *Store) appendCall(batch []queue.Append, parts []*part) redisscript.Call
 	now := s.now()
 	c := redisscript.Call{Script: appendScript, Args: []any{now.Unix(), queue.DedupHour(now), s.touch}}
 	for _, p := range parts {
-		c.Keys = append(c.Keys, s.keys(p.queue)...)
+		c.Keys = append(c.Keys, s.keys(p.queue)[:2]...)
 		c.Args = append(c.Args, len(p.at))
 		for _, i := range p.at {
 			c.Args = append(c.Args, batch[i].Entry, batch[i].Dedup)

@@ -42,10 +42,10 @@ func usedMemory(tb testing.TB, c redis.UniversalClient) int64 {
 // the allocator rounds a list of ten up to 6 KiB.
 func TestMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("10,000 mailboxes")
+		t.Skip("12,000 mailboxes")
 	}
 	s := open(t, redistest.Options{}, redisqueue.Options{})
-	const boxes, payload = 10_000, 512
+	const boxes, payload = 12_000, 512
 	ids := make([]queue.ID, boxes)
 	before := usedMemory(t, s.client)
 	for i := range ids {

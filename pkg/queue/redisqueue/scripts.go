@@ -4,9 +4,8 @@ import "github.com/mmrelay/mmrelay/pkg/queue/redisscript"
 
 // A queue has up to four keys, all with its id as hash tag:
 //
-//	{id}s   state: a MessagePack array, see prelude
-//	{id}e   entries waiting: a list; an element is the bytes of all entries up to
-//	        and with this one (6 bytes, big endian), then the entry
+//	{id}s   state: a packed string, see prelude
+//	{id}e   entries waiting, as they are: a list
 //	{id}0   dedup keys of even hours that did not fit into the state: a hash
 //	{id}1   the same of odd hours
 //
@@ -17,42 +16,58 @@ import "github.com/mmrelay/mmrelay/pkg/queue/redisscript"
 // caller; no script reads the server's. What expired goes when the queue is next
 // touched, and by a daily sweep: a TTL on every list would cost more memory than
 // all the dedup keys of a usual mailbox.
+//
+// The state is packed, and dedup keys are looked for in packed form, because
+// tables are what a Lua script spends most of its time on.
 
 // prelude is the head of every script.
 const prelude = `
 -- Fields of the state.
-local FORMAT, MAXENTRIES, MAXBYTES, MAXAGE = 1, 2, 3, 4 -- limits; age in seconds
-local LAST, ACKED = 5, 6     -- newest number; numbers up to here are gone
-local TOTAL, GONE = 7, 8     -- bytes of entries 1 to LAST, and of 1 to ACKED
+local FORMAT = 1
+local MAXENTRIES, MAXBYTES, MAXAGE = 2, 3, 4 -- limits; age in seconds
+local LAST, WAITING = 5, 6    -- newest number; how many of the newest are waiting
+local TOTAL, BYTES = 7, 8     -- bytes of all entries ever, and of those waiting
 local DROPPED = 9
-local DAYS = 10              -- {expiry, last number, TOTAL at it, ...} of each day that has entries waiting
-local HOUR = 11              -- the hour RECENT is of
-local RECENT, BEFORE = 12, 13 -- {dedup key, number, ...} of that hour, and of the one before
-local SPILL, SPILLBEFORE = 14, 15 -- 1: that hour has more of them in its hash
+local NEWEST = 10             -- when the entries of the last day with any expire
+local HOUR = 11               -- the hour RECENT is of
+local SPILL = 12              -- +1: that hour's dedup keys are in its hash, +2: those of the hour before
+local OLDER = 13              -- for each earlier day with entries waiting: expiry, last number, TOTAL at it
+local RECENT, BEFORE = 14, 15 -- dedup keys of that hour, and of the one before: length, key, number
+local LAYOUT = '>I1I4I5I4I5I4I6I5I4I5I3I1I2c0I2c0' -- BEFORE is what follows
+local DAY, DAYSIZE = '>I5I5I6', 16
 
 local function load(key)
   local v = redis.call('GET', key)
   if not v then return nil end
-  local s = cmsgpack.unpack(v)
-  if s[FORMAT] ~= 1 then error(redis.error_reply('MMRFORMAT')) end
+  if string.byte(v) ~= 1 then error(redis.error_reply('MMRFORMAT')) end
+  local s = {struct.unpack(LAYOUT, v)}
+  s[BEFORE] = string.sub(v, s[BEFORE]) -- unpack says where it begins
   return s
 end
 
-local function save(key, s) redis.call('SET', key, cmsgpack.pack(s)) end
+local function pack(s)
+  return struct.pack(LAYOUT, s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12],
+    #s[13], s[13], #s[14], s[14]) .. s[15]
+end
 
--- expire moves ACKED past the days that are over, and forgets days of which
--- nothing is waiting.
+-- expire forgets entries of days that are over, and days of which nothing is
+-- waiting. It returns how many entries are to be taken from the list's head.
 local function expire(s, now)
-  local d, n = s[DAYS], 0
-  while d[n + 1] and (d[n + 1] <= now or d[n + 2] <= s[ACKED]) do
-    if d[n + 2] > s[ACKED] then s[ACKED], s[GONE] = d[n + 2], d[n + 3] end
-    n = n + 3
+  local waiting = s[WAITING]
+  if waiting == 0 or (s[NEWEST] > now and s[OLDER] == '') then return 0 end
+  if s[NEWEST] <= now then
+    s[WAITING], s[BYTES], s[OLDER] = 0, 0, ''
+    return waiting
   end
-  if n > 0 then
-    local rest = {}
-    for i = n + 1, #d do rest[#rest + 1] = d[i] end
-    s[DAYS] = rest
+  local i, n = 1, #s[OLDER]
+  while i < n do
+    local at, last, total = struct.unpack(DAY, s[OLDER], i)
+    if at > now and last > s[LAST] - s[WAITING] then break end
+    if s[LAST] - last < s[WAITING] then s[WAITING], s[BYTES] = s[LAST] - last, s[TOTAL] - total end
+    i = i + DAYSIZE
   end
+  s[OLDER] = string.sub(s[OLDER], i)
+  return waiting - s[WAITING]
 end
 
 -- heal accepts that the list is shorter than the state says, because somebody
@@ -60,12 +75,10 @@ end
 -- state but not yet in the list.
 local function heal(s, list, pending)
   local len = redis.call('LLEN', list)
-  local first = s[LAST] - pending - len
-  if first <= s[ACKED] then return end
-  s[ACKED] = first
-  if len + pending == 0 then s[GONE] = s[TOTAL] return end
-  local e = redis.call('LINDEX', list, 0)
-  if e then s[GONE] = struct.unpack('>I6', e) - (#e - 6) end
+  if len + pending >= s[WAITING] then return end
+  local bytes = 0
+  for _, e in ipairs(redis.call('LRANGE', list, 0, -1)) do bytes = bytes + #e end
+  s[WAITING], s[BYTES] = len + pending, bytes
 end
 `
 
@@ -75,8 +88,8 @@ end
 //	ARGV  MAXENTRIES, MAXBYTES, MAXAGE
 //	returns 1 if it made it, 0 if it exists
 var createScript = redisscript.New(prelude, `
-local s = {1, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 0, 0, 0, 0, 0, {}, 0, {}, {}, 0, 0}
-return redis.call('SET', KEYS[1], cmsgpack.pack(s), 'NX') and 1 or 0
+local s = {1, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 0, 0, 0, 0, 0, 0, 0, 0, '', '', ''}
+return redis.call('SET', KEYS[1], pack(s), 'NX') and 1 or 0
 `)
 
 // deleteScript removes a queue and wakes its watchers.
@@ -93,120 +106,144 @@ return n
 // appendScript stores entries in one or more queues (more than one only where
 // all keys are on one server) and wakes the watchers.
 //
-//	KEYS  per queue: state, entries, even dedup keys, odd dedup keys
+//	KEYS  per queue: state, entries
 //	ARGV  now in Unix seconds, the hour (queue.DedupHour), 1 if a state is to be
 //	      written even if nothing changed (WAIT waits for writes only);
 //	      per queue: number of entries, then for each the entry and its dedup key
 //	returns for each entry its number; the negative number of the first one if it
 //	      is a duplicate; 0 if the queue is full; nil if there is no such queue
+//
+// The keys of the hashes, which few queues need, are made of that of the state;
+// they are in the same slot.
 var appendScript = redisscript.New(prelude, `
 local now, hour, touch = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
-local INLINE = 32 -- twice the number of dedup keys in the state
+local midnight = (math.floor(now / 86400) + 1) * 86400
+local INLINE = 16 * 22 -- most bytes of dedup keys in RECENT: 16 of 16 bytes
 
 local function roll(s)
-  if hour <= s[HOUR] then return end
   if hour == s[HOUR] + 1 then
-    s[BEFORE], s[SPILLBEFORE] = s[RECENT], s[SPILL]
+    s[BEFORE], s[SPILL] = s[RECENT], 2 * (s[SPILL] % 2)
   else
-    s[BEFORE], s[SPILLBEFORE] = {}, 0
+    s[BEFORE], s[SPILL] = '', 0
   end
-  s[HOUR], s[RECENT], s[SPILL] = hour, {}, 0
+  s[HOUR], s[RECENT] = hour, ''
 end
 
-local function find(pairs, key)
-  for i = 1, #pairs, 2 do
-    if pairs[i] == key then return pairs[i + 1] end
+-- find looks for a key in packed form.
+local function find(packed, key)
+  if not string.find(packed, key, 1, true) then return nil end
+  local i, n = 1, #packed
+  while i < n do -- the bytes are there; are they a key?
+    local len = string.byte(packed, i)
+    if len == #key and string.sub(packed, i + 1, i + len) == key then
+      return (struct.unpack('>I5', packed, i + 1 + len))
+    end
+    i = i + len + 6
   end
 end
 
--- seen returns the number of the entry with a dedup key. hash0 is the place of
--- the queue's hash of even hours in KEYS.
-local function seen(s, hash0, key)
-  local seq = find(s[RECENT], key) or find(s[BEFORE], key)
-  if not seq and s[SPILL] == 1 then
-    seq = tonumber(redis.call('HGET', KEYS[hash0 + s[HOUR] % 2], key) or nil)
+-- hash is the key of the dedup keys of an hour.
+local function hash(state, hour) return string.sub(state, 1, -2) .. (hour % 2) end
+
+-- seen returns the number of the entry with a dedup key. If there is none and
+-- next is given, the key is remembered with that number, if that saves a call.
+local function seen(s, state, key, next)
+  local seq
+  if s[RECENT] ~= '' then seq = find(s[RECENT], key) end
+  if not seq and s[BEFORE] ~= '' then seq = find(s[BEFORE], key) end
+  local spill = s[SPILL]
+  if spill == 0 or seq then return seq end
+  if spill >= 2 then seq = redis.call('HGET', hash(state, s[HOUR] + 1), key) end
+  if not seq and spill % 2 == 1 then
+    local h = hash(state, s[HOUR])
+    if next and redis.call('HSETNX', h, key, next) == 1 then return nil end
+    seq = redis.call('HGET', h, key)
   end
-  if not seq and s[SPILLBEFORE] == 1 then
-    seq = tonumber(redis.call('HGET', KEYS[hash0 + (s[HOUR] + 1) % 2], key) or nil)
-  end
-  return seq
+  return seq and tonumber(seq)
 end
 
 -- remember keeps few keys in the state, where they cost least memory, and moves
 -- them to the hash when they are many, where they cost least time.
-local function remember(s, hash0, key, seq)
-  local h = KEYS[hash0 + s[HOUR] % 2]
-  if s[SPILL] == 1 then
-    redis.call('HSET', h, key, seq)
+local function remember(s, state, key, seq)
+  if s[SPILL] % 2 == 1 then return end -- seen did it
+  local r = s[RECENT] .. struct.pack('>I1c0I5', #key, key, seq)
+  if #r <= INLINE then
+    s[RECENT] = r
     return
   end
-  local r = s[RECENT]
-  r[#r + 1] = key
-  r[#r + 1] = seq
-  if #r <= INLINE then return end
+  local h = hash(state, s[HOUR])
   redis.call('UNLINK', h) -- of two hours ago
-  redis.call('HSET', h, unpack(r))
+  local i, n = 1, #r
+  while i < n do
+    local k, q, next = struct.unpack('>I1c0I5', r, i)
+    redis.call('HSET', h, k, q)
+    i = next
+  end
   redis.call('EXPIRE', h, 3 * 3600)
-  s[RECENT], s[SPILL] = {}, 1
+  s[RECENT], s[SPILL] = '', s[SPILL] + 1
 end
 
 local function full(s, size)
-  return s[LAST] - s[ACKED] >= s[MAXENTRIES] or s[TOTAL] - s[GONE] + size > s[MAXBYTES]
+  return s[WAITING] >= s[MAXENTRIES] or s[BYTES] + size > s[MAXBYTES]
 end
 
--- push stores elements that the state counts already.
-local function push(s, list, new)
-  local len = redis.call('RPUSH', list, unpack(new))
-  local at = (math.floor(now / 86400) + 1) * 86400 + s[MAXAGE]
-  local d = s[DAYS]
-  local n = #d
-  if n > 0 and d[n - 2] >= at then -- the same day, or a clock that went back
-    d[n - 1], d[n] = s[LAST], s[TOTAL]
-  else
-    d[n + 1], d[n + 2], d[n + 3] = at, s[LAST], s[TOTAL]
+-- newday begins the day whose entries expire at a time, unless it has begun. A
+-- clock that went back does not end a day; and thousands of days are not kept
+-- apart.
+local function newday(s, at)
+  if s[NEWEST] >= at and s[WAITING] > 0 then return end
+  if s[WAITING] > 0 and #s[OLDER] < 60000 then
+    s[OLDER] = s[OLDER] .. struct.pack(DAY, s[NEWEST], s[LAST], s[TOTAL])
   end
-  if len ~= s[LAST] - s[ACKED] then heal(s, list, 0) end
+  s[NEWEST] = at
 end
 
-local out, a = {}, 4
-for k = 1, #KEYS, 4 do
-  local list, hash0 = KEYS[k + 1], k + 2
+local out, o, a = {}, 0, 4
+for k = 1, #KEYS, 2 do
+  local state, list = KEYS[k], KEYS[k + 1]
   local n = tonumber(ARGV[a])
-  local s = load(KEYS[k])
+  local s = load(state)
   if not s then
-    for _ = 1, n do out[#out + 1] = false end
+    for i = 1, n do out[o + i] = false end
   else
-    local acked, dirty, new = s[ACKED], touch, {}
-    expire(s, now)
-    roll(s)
-    if s[ACKED] > acked then
-      redis.call('LTRIM', list, s[ACKED] - acked, -1)
+    local dirty, new = touch, nil
+    local gone = expire(s, now)
+    if gone > 0 then
+      redis.call('LTRIM', list, gone, -1)
       dirty = true
     end
-    for i = a + 1, a + 2 * n, 2 do
-      local data, key = ARGV[i], ARGV[i + 1]
-      local seq = key ~= '' and seen(s, hash0, key)
+    if hour > s[HOUR] then roll(s) end
+    for i = 1, n do
+      local data, key = ARGV[a + 2 * i - 1], ARGV[a + 2 * i]
+      local no = full(s, #data)
+      if no then
+        heal(s, list, new and #new or 0)
+        no = full(s, #data)
+      end
+      local seq = key ~= '' and seen(s, state, key, not no and s[LAST] + 1)
       if seq then
-        out[#out + 1] = -seq
+        out[o + i] = -seq
       else
         dirty = true
-        if full(s, #data) then heal(s, list, #new) end
-        if full(s, #data) then
-          s[DROPPED] = s[DROPPED] + 1
-          out[#out + 1] = 0
+        if no then
+          s[DROPPED] = math.min(s[DROPPED] + 1, 4294967295)
+          out[o + i] = 0
         else
-          s[LAST], s[TOTAL] = s[LAST] + 1, s[TOTAL] + #data
-          new[#new + 1] = struct.pack('>I6', s[TOTAL]) .. data
-          if key ~= '' then remember(s, hash0, key, s[LAST]) end
-          out[#out + 1] = s[LAST]
+          newday(s, midnight + s[MAXAGE])
+          seq = s[LAST] + 1
+          s[LAST], s[WAITING] = seq, s[WAITING] + 1
+          s[TOTAL], s[BYTES] = s[TOTAL] + #data, s[BYTES] + #data
+          if new then new[#new + 1] = data else new = {data} end
+          if key ~= '' then remember(s, state, key, seq) end
+          out[o + i] = seq
         end
       end
     end
-    if #new > 0 then push(s, list, new) end
-    if dirty then save(KEYS[k], s) end
-    if #new > 0 then redis.call('SPUBLISH', KEYS[k], '') end
+    if new and redis.call('RPUSH', list, unpack(new)) ~= s[WAITING] then heal(s, list, 0) end
+    if dirty then redis.call('SET', state, pack(s)) end
+    if new then redis.call('SPUBLISH', state, '') end
   end
-  a = a + 1 + 2 * n
+  o, a = o + n, a + 1 + 2 * n
 end
 return out
 `)
@@ -215,25 +252,25 @@ return out
 //
 //	KEYS  state, entries
 //	ARGV  now in Unix seconds, number after which to read, most entries, most bytes
-//	returns the number of the first entry, then the elements of the list; nil if
-//	      there is no such queue
+//	returns the number of the first entry, then the entries; nil if there is no
+//	      such queue
 var readScript = redisscript.New(prelude, `
 local s = load(KEYS[1])
 if not s then return false end
 local now, after, max, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local before = s[LAST] - redis.call('LLEN', KEYS[2]) -- number before the list's first
-local avg = math.max(1, (s[TOTAL] - s[GONE]) / math.max(1, s[LAST] - s[ACKED]))
+local head = s[LAST] - redis.call('LLEN', KEYS[2]) -- number before the list's first
+local avg = math.max(1, s[BYTES] / math.max(1, s[WAITING]))
 expire(s, now)
-after = math.max(after, s[ACKED], before)
+after = math.max(after, s[LAST] - s[WAITING], head)
 local out, size = {after + 1}, 0
 max = math.min(max, s[LAST] - after)
 while #out - 1 < max do
-  local i = after + #out - 1 - before
+  local i = after + #out - 1 - head
   local n = math.max(1, math.min(max - #out + 1, math.floor((bytes - size) / avg)))
   local es = redis.call('LRANGE', KEYS[2], i, i + n - 1)
   if #es == 0 then break end
   for _, e in ipairs(es) do
-    size = size + #e - 6
+    size = size + #e
     if #out > 1 and size > bytes then return out end
     out[#out + 1] = e
   end
@@ -241,49 +278,58 @@ end
 return out
 `)
 
-// ackScript deletes entries.
+// ackScript deletes entries, a bounded number of bytes at a time.
 //
 //	KEYS  state, entries
 //	ARGV  now in Unix seconds, number up to which to delete, 1 if the state is to
 //	      be written even if nothing changed (WAIT waits for writes only)
-//	returns 1; nil if there is no such queue
+//	returns 1, or 2 if there is more to delete; nil if there is no such queue
 var ackScript = redisscript.New(prelude, `
 local s = load(KEYS[1])
 if not s then return false end
 heal(s, KEYS[2], 0)
-local acked, dirty = s[ACKED], ARGV[3] == '1'
-expire(s, tonumber(ARGV[1]))
-local upto = math.min(tonumber(ARGV[2]), s[LAST])
-if upto > s[ACKED] then
-  if upto == s[LAST] then
-    s[GONE] = s[TOTAL]
-  else
-    s[GONE] = struct.unpack('>I6', redis.call('LINDEX', KEYS[2], upto - acked - 1))
-  end
-  s[ACKED] = upto
-  expire(s, 0) -- forgets days
+local dirty, more = ARGV[3] == '1', false
+local gone = expire(s, tonumber(ARGV[1]))
+local n = math.min(tonumber(ARGV[2]), s[LAST]) - (s[LAST] - s[WAITING])
+if n >= s[WAITING] then
+  gone, n = gone + s[WAITING], 0
+  s[WAITING], s[BYTES], s[OLDER] = 0, 0, ''
 end
-if s[ACKED] > acked then
-  if s[ACKED] == s[LAST] then
+if gone > 0 then
+  if s[WAITING] == 0 then
     redis.call('UNLINK', KEYS[2])
   else
-    redis.call('LTRIM', KEYS[2], s[ACKED] - acked, -1)
+    redis.call('LTRIM', KEYS[2], gone, -1)
   end
   dirty = true
 end
-if dirty then save(KEYS[1], s) end
-return 1
+local size = 0
+while n > 0 do
+  local es = redis.call('LPOP', KEYS[2], math.min(n, 32))
+  if not es then break end
+  for _, e in ipairs(es) do size = size + #e end
+  n = n - #es
+  s[WAITING], dirty = s[WAITING] - #es, true
+  if size > 4194304 and n > 0 then
+    more = true
+    break
+  end
+end
+s[BYTES] = s[BYTES] - size
+if size > 0 then expire(s, 0) end -- forgets days of which nothing is waiting
+if dirty then redis.call('SET', KEYS[1], pack(s)) end
+return more and 2 or 1
 `)
 
 // statScript describes a queue.
 //
 //	KEYS  state, entries
 //	ARGV  now in Unix seconds
-//	returns LAST, ACKED, bytes waiting, DROPPED; nil if there is no such queue
+//	returns LAST, WAITING, BYTES, DROPPED; nil if there is no such queue
 var statScript = redisscript.New(prelude, `
 local s = load(KEYS[1])
 if not s then return false end
 heal(s, KEYS[2], 0)
 expire(s, tonumber(ARGV[1]))
-return {s[LAST], s[ACKED], s[TOTAL] - s[GONE], s[DROPPED]}
+return {s[LAST], s[WAITING], s[BYTES], s[DROPPED]}
 `)

@@ -175,7 +175,14 @@ func explain(err error) error {
 }
 
 // exact bounds a number to what Lua holds exactly.
-func exact[T int | int64 | uint64](n T) int64 { return int64(min(uint64(n), 1<<53)) }
+func exact(n uint64) int64 { return int64(min(n, 1<<53)) }
+
+// Bounds of limits in the packed state.
+const (
+	mostEntries = 1<<32 - 1
+	mostBytes   = 1<<40 - 1
+	mostSeconds = 1<<32 - 1
+)
 
 // Create implements queue.Store.
 func (s *Store) Create(ctx context.Context, id queue.ID, l queue.Limits) error {
@@ -189,7 +196,8 @@ func (s *Store) Create(ctx context.Context, id queue.ID, l queue.Limits) error {
 	defer end()
 	l = l.WithDefaults()
 	age := int64(math.Ceil(l.MaxAge.Seconds()))
-	made, err := s.run.Do(ctx, createScript, s.keys(id)[:1], exact(l.MaxEntries), exact(l.MaxBytes), age).Int64()
+	made, err := s.run.Do(ctx, createScript, s.keys(id)[:1],
+		min(int64(l.MaxEntries), mostEntries), min(l.MaxBytes, mostBytes), min(age, mostSeconds)).Int64()
 	if err != nil {
 		return explain(err)
 	}
@@ -230,10 +238,10 @@ func (s *Store) Read(ctx context.Context, id queue.ID, after queue.Seq, max int)
 	es := make([]queue.Entry, len(vs)-1)
 	for i, v := range vs[1:] {
 		e, ok := v.(string)
-		if !ok || len(e) < 6 {
+		if !ok {
 			return nil, ErrFormat
 		}
-		es[i] = queue.Entry{Seq: queue.Seq(first) + queue.Seq(i), Data: []byte(e[6:])}
+		es[i] = queue.Entry{Seq: queue.Seq(first) + queue.Seq(i), Data: []byte(e)}
 	}
 	return es, nil
 }
@@ -245,7 +253,12 @@ func (s *Store) Ack(ctx context.Context, id queue.ID, upTo queue.Seq) error {
 		return err
 	}
 	defer end()
-	return explain(s.run.Do(ctx, ackScript, s.keys(id)[:2], s.seconds(), exact(uint64(upTo)), s.touch).Err())
+	for {
+		n, err := s.run.Do(ctx, ackScript, s.keys(id)[:2], s.seconds(), exact(uint64(upTo)), s.touch).Int64()
+		if err != nil || n == 1 {
+			return explain(err)
+		}
+	}
 }
 
 // Stat implements queue.Store.
@@ -263,7 +276,7 @@ func (s *Store) Stat(ctx context.Context, id queue.ID) (queue.Stat, error) {
 		return queue.Stat{}, ErrFormat
 	}
 	return queue.Stat{
-		Entries: int(ns[0] - ns[1]), Bytes: ns[2], Last: queue.Seq(ns[0]), Acked: queue.Seq(ns[1]), Dropped: uint64(ns[3]),
+		Entries: int(ns[1]), Bytes: ns[2], Last: queue.Seq(ns[0]), Acked: queue.Seq(ns[0] - ns[1]), Dropped: uint64(ns[3]),
 	}, nil
 }
 
