@@ -45,7 +45,7 @@ test-short: ## Tests without the race detector and without the slow ones
 	go test -short ./...
 
 .PHONY: check
-check: checkgenerate proto-lint lint vet test fuzz charttest ## Everything CI checks
+check: checkgenerate proto-lint lint vet test fuzz charttest interop ## Everything CI checks
 
 .PHONY: vet
 vet: ## go vet
@@ -77,6 +77,10 @@ fuzz: ## Run every fuzz target for FUZZTIME (default 20s)
 .PHONY: charttest
 charttest: ## Render, decode and validate the Helm chart
 	cd deploy/charttest && go test ./...
+
+.PHONY: interop
+interop: ## pkg/mls against itself and ts-mls over the peer protocol (needs Node.js 20 for ts-mls)
+	go test -count=1 ./test/interop
 
 .PHONY: vectors
 vectors: ## Make sure the official RFC 9420 vectors are at hand
