@@ -52,7 +52,7 @@ type Server struct {
 func Start(tb testing.TB, o Options) *Server {
 	tb.Helper()
 	program := find(tb)
-	dir, err := os.MkdirTemp("", "rt") // short: socket paths are at most 108 bytes
+	dir, err := os.MkdirTemp("", "rt") //nolint:usetesting // short: socket paths are at most 108 bytes
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -34,8 +34,14 @@ func TestOpenRedisReopens(t *testing.T) {
 func TestRedisApart(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
 	for _, x := range []struct{ query, kind string }{
-		{"", "accounts"}, {"", "packages"}, {"", "queues"}, {"", "hub"}, {"", "other"},
-		{"?prefix=x:", "hub"}, {"?db=3", "hub"}, {"?db=3&prefix=x:", "hub"},
+		{"", "accounts"},
+		{"", "packages"},
+		{"", "queues"},
+		{"", "hub"},
+		{"", "other"},
+		{"?prefix=x:", "hub"},
+		{"?db=3", "hub"},
+		{"?db=3&prefix=x:", "hub"},
 	} {
 		write(t, open(t, server.URL()+x.query, x.kind))
 	}
@@ -169,5 +175,18 @@ func TestCAFile(t *testing.T) {
 		if _, _, _, err := store.ParseRedisURL(url); err == nil {
 			t.Errorf("%s is accepted", url)
 		}
+	}
+}
+
+func TestOpenCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster")
+	}
+	c := redistest.StartCluster(t, 3)
+	s := open(t, c.URL(), "hub")
+	write(t, s)
+	check(t, open(t, c.URL(), "hub"))
+	if _, err := store.Open(t.Context(), strings.ReplaceAll(c.URL(), "redis+cluster://"+c.Nodes[0].Addr()+","+c.Nodes[1].Addr()+",", "redis://"), "hub"); err == nil || !strings.Contains(err.Error(), "redis+cluster") {
+		t.Errorf("one node of a cluster as a server: %v, want a hint", err)
 	}
 }

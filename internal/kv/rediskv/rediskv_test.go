@@ -3,6 +3,7 @@ package rediskv_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func (s *store) keys(t *testing.T) int64 {
 func TestIndexExpires(t *testing.T) {
 	s := open(t)
 	for i := range 10 {
-		if _, _, err := kv.Once(t.Context(), s, kv.Key{Group: "tokens", Name: fmt.Sprint(i)}, []byte("x"), 100*time.Millisecond); err != nil {
+		if _, _, err := kv.Once(t.Context(), s, kv.Key{Group: "tokens", Name: strconv.Itoa(i)}, []byte("x"), 100*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 	}
