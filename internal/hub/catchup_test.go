@@ -113,7 +113,7 @@ func TestJoinState(t *testing.T) {
 	w := newWorld(t)
 	alice := w.room()
 	bob := alice.add("b.example")
-	epoch := uint64(alice.g.Epoch())
+	epoch := alice.g.Epoch()
 	tree := alice.g.Public().TreeBytes()
 	ask := func(p *party, epoch uint64) (*hubv1.JoinStateResponse, error) {
 		c := p.call(seal.MethodJoinState)
@@ -135,7 +135,7 @@ func TestJoinState(t *testing.T) {
 			t.Errorf("bob's snapshot: seq %d, %d entries, tree as it was: %v", res.GetSeq(), len(res.GetLinkEntries()), cmp.Equal(res.GetRatchetTree(), tree))
 		}
 	}
-	res, err := ask(carol, uint64(alice.g.Epoch()))
+	res, err := ask(carol, alice.g.Epoch())
 	if err != nil || len(res.GetLinkEntries()) != 3 || res.GetSeq() != 4 {
 		t.Errorf("carol's snapshot: %d entries, seq %d, %v", len(res.GetLinkEntries()), res.GetSeq(), err)
 	}

@@ -109,7 +109,7 @@ func TestCommitSteps(t *testing.T) {
 		}
 		return commit{request: func(m *hubv1.UpdateRequest) { m.Commit = by.lawless().Commit(o) }}
 	}
-	remove := func(i mls.LeafIndex) *mls.ProposalBody { return mls.RemoveProposal(i) }
+	remove := mls.RemoveProposal
 	r.run(t, "blank leaf removed", mmrerr.ProposalList, forge(alice, mlstest.Forgery{List: list(mlstest.ByValue(remove(700)))}))
 	r.run(t, "one leaf removed twice", mmrerr.ProposalList, forge(alice, mlstest.Forgery{List: list(mlstest.ByValue(remove(1)), mlstest.ByValue(remove(1)))}))
 	r.run(t, "committer removed", mmrerr.ProposalList, forge(alice, mlstest.Forgery{List: list(mlstest.ByValue(remove(0)))}))

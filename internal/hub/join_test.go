@@ -100,7 +100,7 @@ func (w *world) join(j join) (*party, *hubv1.ExternalJoinRequest, call, error) {
 	if uint32(g.OwnLeaf()) != res.GetLeafIndex() {
 		w.t.Errorf("the hub says leaf %d, the joiner is %d", res.GetLeafIndex(), g.OwnLeaf())
 	}
-	return &party{identity: j.id, w: w, g: g, wrapper: j.from.wrapper, k: seal.NewDeliveryKey(d, groupID, uint64(g.Epoch()), j.id.signer.Public())}, req, k, nil
+	return &party{identity: j.id, w: w, g: g, wrapper: j.from.wrapper, k: seal.NewDeliveryKey(d, groupID, g.Epoch(), j.id.signer.Public())}, req, k, nil
 }
 
 // TestExternalJoin: SPEC.md.
@@ -184,7 +184,7 @@ func TestExternalJoin(t *testing.T) {
 	w.unchanged(before)
 	_, _, _, err = w.join(join{from: alice, code: code})
 	w.wantCode(err, mmrerr.WrongEpoch) // alice's state is that of the epoch before
-	if d := mmrerr.Detail(err); len(d) != 8 || binary.BigEndian.Uint64(d) != uint64(bob.g.Epoch()) {
+	if d := mmrerr.Detail(err); len(d) != 8 || binary.BigEndian.Uint64(d) != bob.g.Epoch() {
 		t.Errorf("detail %x", d)
 	}
 	// Resync: the joiner replaces its own leaf, without code or token.

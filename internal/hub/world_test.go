@@ -49,7 +49,8 @@ const (
 var material = sync.OnceValues(func() (m struct {
 	dir      string
 	provider *keys.Set
-}, err error) {
+}, err error,
+) {
 	m.dir = filepath.Join(materialRoot, "hub")
 	now := time.Now()
 	if err = keys.Generate(m.dir, keys.Hub, hubDomain, nil, now); err != nil {
@@ -226,7 +227,6 @@ type leafSpec struct {
 	noDelivery bool
 	caps       func(*mls.Capabilities)
 	extensions []mls.Extension // besides
-	lifetime   *mls.Lifetime
 }
 
 // identity is a leaf with all its secrets.
@@ -307,7 +307,7 @@ func (w *world) identity(s leafSpec) *identity {
 	}
 	i.Identity = &member.Identity{Suite: suite, Credential: mls.CustomCredential(s.kind, body), Signer: s.signer, Capabilities: caps, Extensions: append(es, s.extensions...)}
 	if s.kind == mls.CredentialBasic {
-		i.Identity.Credential = mls.BasicCredential(body)
+		i.Credential = mls.BasicCredential(body)
 	}
 	return i
 }
@@ -363,7 +363,6 @@ type party struct {
 	g       *member.Group
 	wrapper primitive.Secret
 	k       seal.DeliveryKey
-	seq     uint64
 }
 
 func (w *world) extensions(policy *pseudonym.Room) []mls.Extension {
@@ -507,7 +506,7 @@ func (p *party) adopt(s *sent) {
 	}
 	leaf := s.staged.Public().Leaf(s.staged.OwnLeaf())
 	p.g = g
-	p.k = seal.NewDeliveryKey(s.d, g.Public().GroupID(), uint64(g.Epoch()), leaf.SignatureKey)
+	p.k = seal.NewDeliveryKey(s.d, g.Public().GroupID(), g.Epoch(), leaf.SignatureKey)
 }
 
 func (p *party) stage(c commit) *sent {

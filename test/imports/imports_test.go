@@ -27,7 +27,7 @@ func packages(t *testing.T, pattern string) []string {
 		t.Fatalf("go list %s: %v", pattern, err)
 	}
 	var ps []string
-	for _, p := range strings.Fields(string(out)) {
+	for p := range strings.FieldsSeq(string(out)) {
 		ps = append(ps, strings.TrimPrefix(p, module))
 	}
 	return ps
@@ -77,7 +77,7 @@ func TestPureCode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, imp := range strings.Fields(string(out)) {
+		for imp := range strings.FieldsSeq(string(out)) {
 			switch imp {
 			case "net", "net/http", "os", "log", "flag", "context", "math/rand", "math/rand/v2":
 				t.Errorf("%s imports %s", p, imp)
