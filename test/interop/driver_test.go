@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,8 +86,6 @@ func start(tb testing.TB, command ...string) *process {
 	return p
 }
 
-func (p *process) can(feature string) bool { return slices.Contains(p.features, feature) }
-
 // line sends bytes as they are and reads one answer.
 func (p *process) line(b []byte) object {
 	p.tb.Helper()
@@ -161,14 +160,10 @@ func (c *client) request(op string, fields ...object) object {
 	r := object{"op": op, "client": c.name}
 	if op == "key_package" || op == "create" || op == "external_join" {
 		r["suite"] = c.suite
-		for k, v := range c.leaf {
-			r[k] = v
-		}
+		maps.Copy(r, c.leaf)
 	}
 	for _, f := range fields {
-		for k, v := range f {
-			r[k] = v
-		}
+		maps.Copy(r, f)
 	}
 	return r
 }

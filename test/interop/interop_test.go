@@ -2,6 +2,7 @@ package interop_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,15 +60,15 @@ func messages(t *testing.T, a, b *client) {
 		sent = append(sent, a.ok("send", object{"data": fmt.Sprintf("%02x", i), "aad": "aa"})["message"])
 	}
 	b.ok("reload")
-	for i := len(sent) - 1; i >= 0; i-- { // The newest first.
+	for i, s := range slices.Backward(sent) { // The newest first.
 		if i == 5 {
 			b.ok("reload")
 		}
-		got := b.ok("process", object{"message": sent[i]})
+		got := b.ok("process", object{"message": s})
 		if got.str("kind") != "application" || got.str("data") != fmt.Sprintf("%02x", i) || got.str("aad") != "aa" || got.num("sender") != 0 {
 			t.Fatalf("message %d: %v", i, got)
 		}
-		b.unchanged(func() { b.refused("replay", "process", object{"message": sent[i]}) })
+		b.unchanged(func() { b.refused("replay", "process", object{"message": s}) })
 	}
 	want := a.ok("export", object{"label": "x", "context": "01", "length": 77})["secret"]
 	if got := b.ok("export", object{"label": "x", "context": "01", "length": 77})["secret"]; got != want {

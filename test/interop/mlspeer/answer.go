@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"iter"
+	"maps"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
@@ -15,9 +16,7 @@ func (a answer) set(name string, b []byte) { a[name] = hex.EncodeToString(b) }
 
 // with adds the fields of b.
 func (a answer) with(b answer) answer {
-	for name, v := range b {
-		a[name] = v
-	}
+	maps.Copy(a, b)
 	return a
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"runtime/debug"
+	"slices"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
 )
@@ -141,10 +142,8 @@ func parseAs(b []byte, expected ...mls.WireFormat) (*mls.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range expected {
-		if m.Format == f {
-			return m, nil
-		}
+	if slices.Contains(expected, m.Format) {
+		return m, nil
 	}
 	return nil, fail("decode", "message of another kind")
 }
