@@ -83,7 +83,7 @@ func (k *inspectCmd) Run(e *env) error {
 	}
 	out := map[string]any{"type": fmt.Sprint(m.Format), "bytes": len(raw)}
 	if id := m.GroupID(); id != nil {
-		out["group_id"], out["epoch"] = hex.EncodeToString(id), uint64(m.Epoch())
+		out["group_id"], out["epoch"] = hex.EncodeToString(id), m.Epoch()
 	}
 	return e.print(out, fmt.Sprint(out))
 }

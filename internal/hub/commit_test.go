@@ -150,7 +150,7 @@ func TestCommitSteps(t *testing.T) {
 	}
 	_, err = do(w, old.call, old.req, new(hubv1.UpdateResponse))
 	w.wantCode(err, mmrerr.WrongEpoch)
-	if d := mmrerr.Detail(err); len(d) != 8 || binary.BigEndian.Uint64(d) != uint64(alice.g.Epoch()) {
+	if d := mmrerr.Detail(err); len(d) != 8 || binary.BigEndian.Uint64(d) != alice.g.Epoch() {
 		t.Errorf("detail %x of mmr/wrong-epoch is not the current epoch", d)
 	}
 }
