@@ -86,6 +86,10 @@ interop: ## pkg/mls against itself and ts-mls over the peer protocol (needs Node
 vectors: ## Make sure the official RFC 9420 vectors are at hand
 	@scripts/vectors
 
+.PHONY: vectors-report
+vectors-report: vectors ## Table of the vector cases that the tests really ran, by file and suite
+	go run ./pkg/mls/mlstest/vectorsreport
+
 .PHONY: redis
 redis: ## Install redis-server if it is missing and we may
 	@scripts/redis

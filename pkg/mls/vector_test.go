@@ -202,6 +202,7 @@ func TestVectorPublicGroupCommits(t *testing.T) {
 	for _, e := range entries {
 		groups[e.Suite]++
 		commits[e.Suite] += e.run(t)
+		mlstest.Ran(t, "passive-client-handling-commit.json", e.Suite)
 	}
 	mlstest.Count(t, "groups", len(entries), 91)
 	for _, id := range suite.IDs() {
@@ -215,6 +216,7 @@ func TestVectorPublicGroupRandom(t *testing.T) {
 	mlstest.Vectors(t, "passive-client-random.json", &entries)
 	mlstest.Count(t, "groups", len(entries), 1)
 	mlstest.Count(t, "commits", entries[0].run(t), 200)
+	mlstest.Ran(t, "passive-client-random.json", entries[0].Suite)
 }
 
 func TestVectorPublicGroupWelcomes(t *testing.T) {
@@ -222,6 +224,7 @@ func TestVectorPublicGroupWelcomes(t *testing.T) {
 	mlstest.Vectors(t, "passive-client-welcome.json", &entries)
 	for _, e := range entries {
 		e.follow(t)
+		mlstest.Ran(t, "passive-client-welcome.json", e.Suite)
 	}
 	mlstest.Count(t, "groups", len(entries), 56)
 }

@@ -107,6 +107,7 @@ func testPassive(t *testing.T, file string, cases, commits, proposals int) {
 		dc, dp := v.follow(t, v.join(t))
 		c, p = c+dc, p+dp
 		perSuite[v.CipherSuite]++
+		mlstest.Ran(t, file, v.CipherSuite)
 	}
 	mlstest.Count(t, file, len(vectors), cases)
 	mlstest.Count(t, file+" commits", c, commits)

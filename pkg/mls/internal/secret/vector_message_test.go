@@ -40,6 +40,7 @@ func TestVectorTranscriptHashes(t *testing.T) {
 		if got := s.Hash(confirmed, wire.InterimTranscriptInput(a.Auth.ConfirmationTag)); !bytes.Equal(got, v.Interim) {
 			t.Errorf("suite %d: interim transcript hash differs", s.ID())
 		}
+		mlstest.Ran(t, "transcript-hashes.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "transcript-hashes", len(vectors), 7)
 }
@@ -209,6 +210,7 @@ func TestVectorMessageProtection(t *testing.T) {
 		v.unprotect(t, v.protect(t, wire.FormatPrivateMessage, func(c *wire.FramedContent) {
 			c.ContentType, c.ApplicationData = wire.ContentApplication, v.Application
 		}), v.Application)
+		mlstest.Ran(t, "message-protection.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "message-protection", len(vectors), 7)
 }
@@ -267,6 +269,7 @@ func TestVectorWelcome(t *testing.T) {
 		if !found {
 			t.Errorf("suite %d: no entry for the key package", s.ID())
 		}
+		mlstest.Ran(t, "welcome.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "welcome", len(vectors), 7)
 }

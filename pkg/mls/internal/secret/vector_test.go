@@ -88,6 +88,7 @@ func TestVectorKeySchedule(t *testing.T) {
 			init = got.Init
 			epochs++
 		}
+		mlstest.Ran(t, "key-schedule.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "key-schedule", len(vectors), 7)
 	mlstest.Count(t, "key-schedule epochs", epochs, 35)
@@ -113,6 +114,7 @@ func TestVectorPSKSecret(t *testing.T) {
 		if got := secret.PSKSecret(suite.Get(v.CipherSuite), psks); !bytes.Equal(got.Bytes(), v.Secret) {
 			t.Errorf("vector %d: psk_secret differs", i)
 		}
+		mlstest.Ran(t, "psk_secret.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "psk_secret", len(vectors), 77)
 }
@@ -159,6 +161,7 @@ func TestVectorSecretTree(t *testing.T) {
 				}
 			}
 		}
+		mlstest.Ran(t, "secret-tree.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "secret-tree", len(vectors), 21)
 }

@@ -125,6 +125,7 @@ func TestVectorTreeKEM(t *testing.T) {
 			v.ownPath(t, tr, members, p.Sender)
 			paths++
 		}
+		mlstest.Ran(t, "treekem.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "treekem", len(vectors), 77)
 	mlstest.Count(t, "treekem paths", paths, 7*62)

@@ -61,6 +61,7 @@ func TestVectorCryptoBasics(t *testing.T) {
 		}
 		checkSign(t, s, v)
 		checkEncrypt(t, s, v)
+		mlstest.Ran(t, "crypto-basics.json", v.CipherSuite)
 	}
 	mlstest.Count(t, "crypto-basics", len(vectors), 7)
 }

@@ -59,6 +59,7 @@ func TestVectorTreeMath(t *testing.T) {
 			check("parent", x.Parent(), x == root, e.Parent[i])
 			check("sibling", x.Sibling(), x == root, e.Sibling[i])
 		}
+		mlstest.Ran(t, "tree-math.json", suite.ID(0))
 	}
 	mlstest.Count(t, "tree-math", len(entries), 10)
 }
@@ -98,6 +99,7 @@ func TestVectorTreeOperations(t *testing.T) {
 		if !bytes.Equal(after.Hash(), e.HashAfter) || !bytes.Equal(after.AppendTo(nil), e.After) {
 			t.Errorf("entry %d: the tree after differs", i)
 		}
+		mlstest.Ran(t, "tree-operations.json", e.Suite)
 	}
 	mlstest.Count(t, "tree-operations", len(entries), 5)
 }
@@ -140,6 +142,7 @@ func TestVectorTreeValidation(t *testing.T) {
 			}
 		}
 		perSuite[e.Suite]++
+		mlstest.Ran(t, "tree-validation.json", e.Suite)
 	}
 	mlstest.Count(t, "tree-validation", len(entries), 98)
 	for _, id := range suite.IDs() {
@@ -204,6 +207,7 @@ func TestVectorTreeKEM(t *testing.T) {
 			}
 			paths[e.Suite]++
 		}
+		mlstest.Ran(t, "treekem.json", e.Suite)
 	}
 	mlstest.Count(t, "treekem", len(entries), 77)
 	for _, id := range suite.IDs() {
