@@ -242,9 +242,7 @@ func (s *packageSet) onto(rec kv.Record) (*packageSet, error) {
 	if old.used > 0 || old.lastResort != s.lastResort || old.suite != s.suite || old.credentialType != s.credentialType {
 		return nil, mmrerr.PackageInvalid
 	}
-	for slot, kp := range s.packages {
-		old.packages[slot] = kp
-	}
+	maps.Copy(old.packages, s.packages)
 	old.expires = min(old.expires, s.expires)
 	return old, nil
 }

@@ -91,7 +91,7 @@ type Client struct {
 	t     *transport
 	opts  options
 	trust *Trust
-	store Store
+	store *failStop
 	real  pseudonym.RealIdentity
 	self  pseudonym.Handle // user
 
@@ -106,21 +106,28 @@ type Client struct {
 	inbox    map[uint64]*Event
 	wake     chan struct{} // signals new inbox entries
 
+	tidyAfter time.Time // see tidy
+	overflown uint64    // the mailbox's count of refused envelopes, as last seen
+
 	tokenMu sync.Mutex // guards tokens
 	tokens  map[string][][]byte
+
+	readyMu sync.Mutex // held while the account is being completed
 }
 
 // Register creates an account at a provider, a mailbox, and connection
-// packages, and keeps everything in store.
+// packages, and keeps everything in store. Its keys are stored before they are
+// certified: after a crash or a lost answer, Register with the same names
+// completes what was begun, and what else is missing is made when it is needed.
 func Register(ctx context.Context, store Store, a Account, trust *Trust, opts ...Option) (*Client, error) {
 	m, err := store.Load()
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := m[recAccount]; ok {
-		return nil, ErrExists
+	st, err := begin(m, store, a)
+	if err != nil {
+		return nil, err
 	}
-	st := accountState{Version: stateVersion, Domain: a.Domain, Relay: a.Relay, Partner: a.Partner, PartnerDomain: a.PartnerDomain, User: a.User, Device: a.Device, SlotID: random(16)}
 	if err := register(ctx, &st, a.Code, trust, newOptions(opts)); err != nil {
 		return nil, err
 	}
@@ -135,14 +142,40 @@ func Register(ctx context.Context, store Store, a Account, trust *Trust, opts ..
 	if err != nil {
 		return nil, err
 	}
-	if err := c.prepare(ctx); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
 
-// register makes keys and gets them certified.
-func register(ctx context.Context, st *accountState, code string, trust *Trust, o options) error {
+// begin returns the account to be certified, from the store if one was begun
+// there, and stores it.
+func begin(m map[string][]byte, store Store, a Account) (accountState, error) {
+	var st accountState
+	if _, ok := m[recAccount]; ok {
+		if err := load(m, recAccount, &st); err != nil {
+			return st, err
+		}
+		if len(st.Credential) > 0 {
+			return st, ErrExists
+		}
+	}
+	if st.User != a.User || st.Device != a.Device || st.Domain != a.Domain {
+		st = accountState{User: a.User, Device: a.Device, Domain: a.Domain, SlotID: random(16)}
+		if err := st.makeKeys(); err != nil {
+			return st, err
+		}
+	}
+	st.Version, st.Relay, st.Partner, st.PartnerDomain = stateVersion, a.Relay, a.Partner, a.PartnerDomain
+	b := make(batch)
+	if err := b.put(recAccount, st); err != nil {
+		return st, err
+	}
+	return st, store.Write(b)
+}
+
+// makeKeys makes the keys of an account and the requests to certify them.
+func (st *accountState) makeKeys() error {
 	credential, err := primitive.GenerateSigningKey(primitive.Ed25519)
 	if err != nil {
 		return err
@@ -155,31 +188,37 @@ func register(ctx context.Context, st *accountState, code string, trust *Trust, 
 	if err != nil {
 		return err
 	}
-	csr1, err := pseudonym.NewCSR(credential)
-	if err != nil {
+	if st.CredentialCSR, err = pseudonym.NewCSR(credential); err != nil {
 		return err
 	}
-	csr2, err := pseudonym.NewCSR(sessionKey)
-	if err != nil {
+	if st.SessionCSR, err = pseudonym.NewCSR(sessionKey); err != nil {
 		return err
 	}
+	if st.CredentialKey, err = x509.MarshalPKCS8PrivateKey(credential.Std()); err != nil {
+		return err
+	}
+	st.SessionKey, err = x509.MarshalPKCS8PrivateKey(session)
+	return err
+}
+
+// register gets the keys certified. The provider knows a repeat by the requests.
+func register(ctx context.Context, st *accountState, code string, trust *Trust, o options) error {
 	conn, err := dial(st.Relay, st.Domain, trust, nil, o)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing depends on it
 	res, err := relayv1.NewAccountServiceClient(conn).Register(ctx, &relayv1.RegisterRequest{
-		User: st.User, Client: st.Device, CredentialCsr: csr1, SessionCsr: csr2, RegistrationCode: code,
+		User: st.User, Client: st.Device, CredentialCsr: st.CredentialCSR, SessionCsr: st.SessionCSR, RegistrationCode: code,
 	})
 	if err != nil {
 		return fmt.Errorf("registering: %w", err)
 	}
-	st.Credential, st.Session = res.GetCredential(), res.GetSession()
-	if st.CredentialKey, err = x509.MarshalPKCS8PrivateKey(credential.Std()); err != nil {
-		return err
+	if len(res.GetCredential()) == 0 || len(res.GetSession()) == 0 {
+		return errors.New("registering: the provider issued no certificate")
 	}
-	st.SessionKey, err = x509.MarshalPKCS8PrivateKey(session)
-	return err
+	st.Credential, st.Session, st.CredentialCSR, st.SessionCSR = res.GetCredential(), res.GetSession(), nil, nil
+	return nil
 }
 
 // Open opens a client whose state is in store.
@@ -192,7 +231,7 @@ func Open(store Store, trust *Trust, opts ...Option) (*Client, error) {
 		return nil, ErrNoAccount
 	}
 	c := &Client{
-		opts: newOptions(opts), trust: trust, store: store, wake: make(chan struct{}, 1),
+		opts: newOptions(opts), trust: trust, store: &failStop{Store: store}, wake: make(chan struct{}, 1),
 		conns: make(map[string]*connectionState), packages: make(map[string]*packageState), connKeys: make(map[string]*connKeyState),
 		rooms: make(map[string]*room), held: make(map[uint64]*heldEnvelope), inbox: make(map[uint64]*Event), tokens: make(map[string][][]byte),
 	}
@@ -205,6 +244,9 @@ func Open(store Store, trust *Trust, opts ...Option) (*Client, error) {
 func (c *Client) load(m map[string][]byte) error {
 	if err := load(m, recAccount, &c.account); err != nil {
 		return err
+	}
+	if len(c.account.Credential) == 0 {
+		return ErrNoAccount // begun and not certified
 	}
 	if c.account.Version != stateVersion {
 		return fmt.Errorf("client: the state was written by another version (%d, this is %d)", c.account.Version, stateVersion)
@@ -260,20 +302,34 @@ func (c *Client) connect() error {
 	return nil
 }
 
-// prepare makes the mailbox and publishes connection packages.
-func (c *Client) prepare(ctx context.Context) error {
-	if err := c.createMailbox(ctx); err != nil {
-		return fmt.Errorf("creating the mailbox: %w", err)
+// ready makes the mailbox and publishes connection packages, unless that was
+// done before.
+func (c *Client) ready(ctx context.Context) error {
+	c.readyMu.Lock()
+	defer c.readyMu.Unlock()
+	c.mu.Lock()
+	mailbox, published := len(c.account.QueueID) > 0, c.account.Published
+	c.mu.Unlock()
+	if !mailbox {
+		if err := c.createMailbox(ctx); err != nil {
+			return fmt.Errorf("creating the mailbox: %w", err)
+		}
 	}
-	if err := c.publishPackages(ctx); err != nil {
-		return fmt.Errorf("publishing connection packages: %w", err)
+	if !published {
+		if err := c.publishPackages(ctx); err != nil {
+			return fmt.Errorf("publishing connection packages: %w", err)
+		}
 	}
 	return nil
 }
 
-// Close closes connections and store.
+// Close closes connections and store. It waits for a step under way.
 func (c *Client) Close() error {
 	c.t.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tokenMu.Lock()
+	defer c.tokenMu.Unlock()
 	return c.store.Close()
 }
 

@@ -238,7 +238,7 @@ func (c *Client) settle(ctx context.Context, r *room) error {
 		}
 	}
 	if r.st.Outgoing != nil {
-		return c.sendOutgoing(ctx, r)
+		return c.finishOutgoing(ctx, r)
 	}
 	return nil
 }
@@ -265,8 +265,12 @@ func (c *Client) learnAll(ctx context.Context, r *room) error {
 	return c.write(r)
 }
 
-// resume settles what an earlier process left open.
-func (c *Client) resume(ctx context.Context) {
+// resume settles what an earlier process left open. Its error is one of the
+// store or of an account that could not be completed.
+func (c *Client) resume(ctx context.Context) error {
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.rooms {
@@ -280,4 +284,8 @@ func (c *Client) resume(ctx context.Context) {
 	if err := c.tidy(ctx); err != nil {
 		c.opts.log.Warn("a connection room is not tidied yet")
 	}
+	if err := c.retryFirst(ctx); err != nil {
+		return err
+	}
+	return c.store.broken()
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -64,7 +65,15 @@ func (c *Client) publishPackages(ctx context.Context) error {
 	_, err := retry(ctx, c.opts.retryFor, func() (*relayv1.PublishConnectionPackagesResponse, error) {
 		return relayv1.NewAccountServiceClient(c.t.session).PublishConnectionPackages(ctx, req)
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	c.account.Published = true
+	b = make(batch)
+	if err := b.put(recAccount, c.account); err != nil {
+		return err
+	}
+	return c.store.Write(b)
 }
 
 // Connect asks a user for a connection, through a connection room at hub
@@ -74,6 +83,9 @@ func (c *Client) Connect(ctx context.Context, user, hub string) error {
 	target, err := pseudonym.ParseHandle(user)
 	if err != nil || target.Kind() != pseudonym.User {
 		return errors.New("client: not a user identifier of the form mimi://domain/u/name")
+	}
+	if err := c.ready(ctx); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,7 +113,7 @@ func (c *Client) Connect(ctx context.Context, user, hub string) error {
 	}
 	seed := primitive.NewSecret()
 	linkID := [16]byte(random(16))
-	r, err := c.create(ctx, hub, func(policy *pseudonym.Room, groupID []byte) {
+	r, err := c.create(ctx, hub, user, func(policy *pseudonym.Room, groupID []byte) {
 		policy.JoinRule = pseudonym.JoinByConnection
 		policy.Links = []pseudonym.RoomLink{pseudonym.NewRoomLink(linkID, seed, groupID, uint64(time.Now().Add(connectionLinkFor).Unix()))}
 	})
@@ -112,7 +124,6 @@ func (c *Client) Connect(ctx context.Context, user, hub string) error {
 	if err != nil {
 		return err
 	}
-	r.st.Peer = user
 	conn.Room, conn.LinkID = r.st.GroupID, linkID[:]
 	if err := errors.Join(b.put(recConn+user, conn), r.save(b, false)); err != nil {
 		return err
@@ -273,11 +284,24 @@ func (c *Client) Reject(ctx context.Context, id string) error {
 // the authenticated data (SPEC.md R-36), after making sure that everybody in it
 // is the user who asks.
 func (c *Client) Accept(ctx context.Context, id string) error {
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q, raw, err := c.findRequest(ctx, id)
 	if err != nil {
 		return err
+	}
+	if old := c.conns[q.User]; old != nil && bytes.Equal(old.Room, q.raw.RoomID) {
+		// Accepted before, by a process that did not come to the end.
+		done, err := c.accepted(ctx, old)
+		if err != nil {
+			return fmt.Errorf("joining the connection room: %w", err)
+		}
+		if done {
+			return c.deleteRequests(ctx, [][]byte{raw})
+		}
 	}
 	conn, b, err := c.newConnection(ctx, q.User)
 	if err != nil {
@@ -288,7 +312,15 @@ func (c *Client) Accept(ctx context.Context, id string) error {
 		return err
 	}
 	conn.PeerKey, conn.PeerToken = slices.Clone(q.raw.ConnectionKey.Bytes()), slices.Clone(q.raw.Token.Bytes())
-	conn.PeerProvider, conn.Room, conn.Complete = q.raw.KPProvider, q.raw.RoomID, true
+	conn.PeerProvider, conn.Room, conn.Joining = q.raw.KPProvider, q.raw.RoomID, true
+	// Before the join: whoever is in the connection room has its keys.
+	if err := b.put(recConn+q.User, conn); err != nil {
+		return err
+	}
+	if err := c.store.Write(b); err != nil {
+		return err
+	}
+	c.conns[q.User] = conn
 	_, err = c.enter(ctx, entry{
 		hub: q.raw.HubDomain, groupID: q.raw.RoomID, code: pseudonym.JoinCode(q.raw.LinkSeed, q.raw.RoomID), wrapper: q.raw.WrapperKey, peer: q.User,
 		trust: func(_ string, names map[uint32]string) bool {
@@ -304,19 +336,42 @@ func (c *Client) Accept(ctx context.Context, id string) error {
 		},
 	})
 	if err != nil {
+		if refused(err) {
+			err = errors.Join(err, c.forgetConnection(conn))
+		}
 		return fmt.Errorf("joining the connection room: %w", err)
 	}
-	if err := b.put(recConn+q.User, conn); err != nil {
-		return err
-	}
-	c.conns[q.User] = conn
-	if err := c.emit(b, Event{Kind: KindConnected, User: q.User, Accepted: time.Now().UTC()}); err != nil {
-		return err
-	}
-	if err := c.store.Write(b); err != nil {
-		return err
-	}
 	return c.deleteRequests(ctx, [][]byte{raw})
+}
+
+// accepted finds out whether an earlier Accept was accepted by the hub.
+func (c *Client) accepted(ctx context.Context, conn *connectionState) (bool, error) {
+	if r := c.rooms[b64(conn.Room)]; r != nil && r.st.Pending != nil {
+		if err := c.settle(ctx, r); err != nil {
+			return false, err
+		}
+	}
+	return conn.Complete, nil
+}
+
+func (c *Client) forgetConnection(conn *connectionState) error {
+	delete(c.conns, conn.Peer)
+	b := make(batch)
+	b.del(recConn + conn.Peer)
+	return c.store.Write(b)
+}
+
+// connected completes a connection whose room was joined.
+func (c *Client) connected(r *room, b batch) error {
+	conn := c.conns[r.st.Peer]
+	if conn == nil || !conn.Joining || !bytes.Equal(conn.Room, r.st.GroupID) {
+		return nil
+	}
+	conn.Joining, conn.Complete = false, true
+	if err := b.put(recConn+conn.Peer, conn); err != nil {
+		return err
+	}
+	return c.emit(b, Event{Kind: KindConnected, User: conn.Peer, Accepted: time.Now().UTC()})
 }
 
 // response makes the connection_response item.
@@ -384,7 +439,7 @@ func (c *Client) checkAnswer(r *room, conn *connectionState, ev *mls.Event) erro
 		return err
 	}
 	hash := cred.Hash()
-	p, err := pseudonym.OpenResponse(key, r.st.GroupID, uint64(ev.Epoch), hash, data)
+	p, err := pseudonym.OpenResponse(key, r.st.GroupID, ev.Epoch, hash, data)
 	if err != nil {
 		return err
 	}
@@ -406,13 +461,20 @@ func (c *Client) checkAnswer(r *room, conn *connectionState, ev *mls.Event) erro
 // tidy does what answered left to do: drop the link of a complete connection and
 // make the peer admin, or remove whoever answered wrongly (SPEC.md R-39).
 func (c *Client) tidy(ctx context.Context) error {
+	if time.Now().Before(c.tidyAfter) {
+		return nil // a hub is out of reach; it must not hold up the mailbox
+	}
 	for _, conn := range c.conns {
 		r := c.rooms[b64(conn.Room)]
 		if r == nil || !conn.Settle && len(conn.Unwanted) == 0 {
 			continue
 		}
+		if r.st.Removed || r.st.Forked {
+			continue
+		}
 		err := c.update(ctx, r, func() (*plan, error) { return c.tidyPlan(r, conn) })
 		if err != nil && !refused(err) {
+			c.tidyAfter = time.Now().Add(tidyPause)
 			return err
 		}
 		conn.Settle, conn.Unwanted = false, nil
@@ -426,6 +488,9 @@ func (c *Client) tidy(ctx context.Context) error {
 	}
 	return nil
 }
+
+// tidyPause is how long tidying waits after a hub was out of reach.
+const tidyPause = time.Minute
 
 func (c *Client) tidyPlan(r *room, conn *connectionState) (*plan, error) {
 	p := new(plan)

@@ -9,6 +9,7 @@ import (
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/seal"
@@ -17,17 +18,21 @@ import (
 // CreateRoom makes a room at a hub and returns its URI. Its members are added
 // with Add, or join by a link made with CreateLink.
 func (c *Client) CreateRoom(ctx context.Context, hub string) (string, error) {
+	if err := c.ready(ctx); err != nil {
+		return "", err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, err := c.create(ctx, hub, func(p *pseudonym.Room, _ []byte) { p.JoinRule = pseudonym.JoinByLink })
+	r, err := c.create(ctx, hub, "", func(p *pseudonym.Room, _ []byte) { p.JoinRule = pseudonym.JoinByLink })
 	if err != nil {
 		return "", fmt.Errorf("creating a room: %w", err)
 	}
 	return r.st.uri(), nil
 }
 
-// create makes a room whose policy shape completes (SPEC.md §21, A1).
-func (c *Client) create(ctx context.Context, hub string, shape func(p *pseudonym.Room, groupID []byte)) (*room, error) {
+// create makes a room whose policy shape completes (SPEC.md §21, A1); peer is
+// the user of a connection room.
+func (c *Client) create(ctx context.Context, hub, peer string, shape func(p *pseudonym.Room, groupID []byte)) (*room, error) {
 	senders, err := c.hubIdentity(ctx, hub)
 	if err != nil {
 		return nil, err
@@ -60,7 +65,7 @@ func (c *Client) create(ctx context.Context, hub string, shape func(p *pseudonym
 	}
 	wrapper, d := primitive.NewSecret(), primitive.NewSecret()
 	r := &room{g: g, st: roomState{
-		GroupID: groupID, Hub: hub, Suite: uint16(Suite), Wrapper: slices.Clone(wrapper.Bytes()),
+		GroupID: groupID, Hub: hub, Peer: peer, Suite: uint16(Suite), Wrapper: slices.Clone(wrapper.Bytes()),
 		Signers:  map[string][]byte{b64(leaf.signer.Public()): leaf.signer.Private()},
 		LinkKeys: map[uint32][]byte{0: slices.Clone(leaf.linkKey.Bytes())}, Seen: make(map[uint32]string),
 		Buffer: make(map[uint64][]byte), Sent: make(map[string]bool),
@@ -80,6 +85,14 @@ func (c *Client) create(ctx context.Context, hub string, shape func(p *pseudonym
 		return nil, err
 	}
 	start := seal.ChainStart(groupID)
+	a := res.GetAccepted()
+	if string(a.GetChain()) != string(start[:]) || a.GetEpoch() != 0 || a.GetSeq() != 0 {
+		return nil, mmrerr.Malformed
+	}
+	receipt := seal.Accepted{GroupID: groupID, Chain: start, AcceptedMS: a.GetAcceptedMs()}
+	if key, err := c.hubKey(hub, g.Public()); err != nil || receipt.Verify(key, a.GetReceipt()) != nil {
+		return nil, ErrUnverified
+	}
 	r.st.Chain = start[:]
 	r.setK(seal.NewDeliveryKey(d, groupID, 0, leaf.signer.Public()), time.Now())
 	r.st.PrevK = nil

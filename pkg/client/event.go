@@ -78,7 +78,7 @@ func (c *Client) Take(handle func(Event) error) error {
 func (c *Client) first() (Event, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.inbox) == 0 {
+	if len(c.inbox) == 0 || c.store.broken() != nil { // perhaps not stored: it comes again
 		return Event{}, false
 	}
 	var numbers []uint64

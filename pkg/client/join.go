@@ -62,6 +62,9 @@ func (c *Client) Join(ctx context.Context, linkURI string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the link: %w", err)
 	}
+	if err := c.ready(ctx); err != nil {
+		return "", err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.rooms[b64(link.GroupID)] != nil {
@@ -147,7 +150,7 @@ func (c *Client) tryEnter(ctx context.Context, in entry) (*room, error) {
 	}
 	items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: own})
 	if in.items != nil {
-		more, err := in.items(leaf.tbs.Hash(), uint64(m.GroupInfo.Context.Epoch))
+		more, err := in.items(leaf.tbs.Hash(), m.GroupInfo.Context.Epoch)
 		if err != nil {
 			return nil, err
 		}
@@ -268,7 +271,7 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 	if err != nil {
 		return err
 	}
-	r.setK(seal.NewDeliveryKey(d, r.st.GroupID, uint64(r.g.Epoch()), p.LeafKey), time.Now())
+	r.setK(seal.NewDeliveryKey(d, r.st.GroupID, r.g.Epoch(), p.LeafKey), time.Now())
 	r.st.PrevK = nil
 	r.st.Seq, r.st.Chain, r.st.Pending = a.GetSeq(), a.GetChain(), nil
 	for i, e := range entries {
@@ -278,6 +281,9 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 	}
 	b := make(batch)
 	if err := r.save(b, true); err != nil {
+		return err
+	}
+	if err := c.connected(r, b); err != nil {
 		return err
 	}
 	c.unhold(ctx, b)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
@@ -68,7 +69,9 @@ func (c *Client) queueKey() (*primitive.SigningKey, error) {
 func (c *Client) Listen(ctx context.Context, handle func(Event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c.resume(ctx)
+	if err := c.resume(ctx); err != nil {
+		return err
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -92,6 +95,9 @@ func (c *Client) receive(ctx context.Context) error {
 		if errors.Is(err, ErrReplaced) {
 			return err
 		}
+		if err := c.store.broken(); err != nil {
+			return err
+		}
 		if ctx.Err() == nil {
 			c.opts.log.Debug("mailbox stream ended, connecting again")
 			sleep(ctx, time.Second)
@@ -103,7 +109,9 @@ func (c *Client) receive(ctx context.Context) error {
 // Sync reads what the mailbox holds now and returns: for programs that run for
 // a moment. Events stay in the state until Listen or Take presents them.
 func (c *Client) Sync(ctx context.Context) error {
-	c.resume(ctx)
+	if err := c.resume(ctx); err != nil {
+		return err
+	}
 	for {
 		err := c.streamUntil(ctx, true)
 		if errors.Is(err, errUpToDate) {
@@ -124,6 +132,8 @@ func (c *Client) stream(ctx context.Context) error { return c.streamUntil(ctx, f
 
 func (c *Client) streamUntil(ctx context.Context, once bool) error {
 	ctx, cancel := context.WithCancel(ctx)
+	var repairs sync.WaitGroup
+	defer repairs.Wait() // nothing is written after the caller was told
 	defer cancel()
 	s, err := relayv1.NewMailboxServiceClient(c.t.anon).Listen(ctx)
 	if err != nil {
@@ -132,7 +142,7 @@ func (c *Client) streamUntil(ctx context.Context, once bool) error {
 	if err := c.prove(s); err != nil {
 		return err
 	}
-	go c.watchGaps(ctx)
+	repairs.Go(func() { c.watchGaps(ctx) })
 	for {
 		res, err := s.Recv()
 		if err != nil {
@@ -199,12 +209,24 @@ func (c *Client) take(ctx context.Context, s relayv1.MailboxService_ListenClient
 func (c *Client) overflow(ctx context.Context, dropped uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.overflown = max(c.overflown, dropped)
+	return c.afterOverflow(ctx)
+}
+
+// afterOverflow catches up in every room, until that has worked once since the
+// mailbox last refused something. mu is held.
+func (c *Client) afterOverflow(ctx context.Context) error {
+	dropped := c.overflown
 	if dropped <= c.mailbox.Dropped {
 		return nil
 	}
 	for _, r := range c.rooms {
-		if err := c.catchUp(ctx, r); err != nil {
+		if err := c.catchUp(ctx, r); err != nil && !refused(err) {
+			if err := c.store.broken(); err != nil {
+				return err
+			}
 			c.opts.log.Warn("catching up did not work")
+			return nil // again, see watchGaps
 		}
 	}
 	c.mailbox.Dropped = dropped
@@ -215,14 +237,22 @@ func (c *Client) overflow(ctx context.Context, dropped uint64) error {
 	return c.store.Write(w)
 }
 
-// watchGaps catches up in rooms whose next event has not come for a while.
+// watchGaps catches up in rooms whose next event has not come for a while, and
+// repeats what did not work because a hub was out of reach.
 func (c *Client) watchGaps(ctx context.Context) {
+	retried := time.Now()
 	for {
 		sleep(ctx, max(c.opts.gapWait/4, 50*time.Millisecond))
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || c.store.broken() != nil {
 			return
 		}
 		c.mu.Lock()
+		if time.Since(retried) >= c.opts.gapWait {
+			retried = time.Now()
+			if err := errors.Join(c.afterOverflow(ctx), c.retryFirst(ctx)); err != nil {
+				c.opts.log.Warn("a repair did not work")
+			}
+		}
 		now := time.Now()
 		for _, r := range c.rooms {
 			if r.st.GapSince != 0 && now.Sub(time.UnixMilli(r.st.GapSince)) >= c.opts.gapWait {

@@ -180,7 +180,8 @@ func (c *Client) Refresh(ctx context.Context, roomURI string) error {
 }
 
 // Send sends an application message to a room and returns when the hub has
-// accepted it.
+// accepted it. If the hub is out of reach for longer than WithRetryFor says, the
+// message stays in the state and goes out before the room's next step.
 func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,6 +192,12 @@ func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
 	if err := c.settle(ctx, r); err != nil {
 		return err
 	}
+	return c.sendData(ctx, r, data)
+}
+
+// sendData encrypts and sends a message, in a later epoch again if the one it
+// was made in has passed.
+func (c *Client) sendData(ctx context.Context, r *room, data []byte) error {
 	for range maxRaces {
 		g, msg, err := r.g.Send(data, member.SendOptions{AAD: []byte{0}, Padding: member.PadToBucket})
 		if errors.Is(err, member.ErrCommitFirst) {
@@ -203,7 +210,7 @@ func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
 			return err
 		}
 		r.g = g
-		r.st.Outgoing = &outgoingState{Message: msg, RequestID: random(16)}
+		r.st.Outgoing = &outgoingState{Data: data, Message: msg, RequestID: random(16)}
 		r.st.Sent[messageHash(msg)] = true
 		b := make(batch)
 		if err := r.save(b, false); err != nil {
@@ -213,18 +220,44 @@ func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
 			return err
 		}
 		err = c.sendOutgoing(ctx, r)
-		if errors.Is(err, mmrerr.WrongEpoch) || errors.Is(err, mmrerr.EpochTooOld) {
-			if err := c.catchUp(ctx, r); err != nil {
-				return err
-			}
-			if r.st.Removed {
-				return ErrRemoved
-			}
-			continue // a new message in the new epoch
+		if !passed(err) {
+			return err
 		}
-		return err
+		if err := c.catchUp(ctx, r); err != nil {
+			return err
+		}
+		if r.st.Removed {
+			return ErrRemoved
+		}
 	}
 	return errors.New("client: the room's epoch changed all the time; try again")
+}
+
+// passed reports whether a message was refused because of its epoch.
+func passed(err error) bool {
+	return errors.Is(err, mmrerr.WrongEpoch) || errors.Is(err, mmrerr.EpochTooOld)
+}
+
+// finishOutgoing sends a stored message whose fate is unknown. If it was not
+// accepted while its epoch lasted, it is made again. Another refusal is not the
+// fault of what comes next.
+func (c *Client) finishOutgoing(ctx context.Context, r *room) error {
+	data := r.st.Outgoing.Data
+	err := c.sendOutgoing(ctx, r)
+	if passed(err) {
+		if err := c.catchUp(ctx, r); err != nil {
+			return err
+		}
+		if r.st.Removed {
+			return ErrRemoved
+		}
+		err = c.sendData(ctx, r, data)
+	}
+	if err != nil && refused(err) {
+		c.opts.log.Warn("a message from before a restart was refused")
+		return nil
+	}
+	return err
 }
 
 // sendOutgoing sends the stored message. It is forgotten when its fate is known.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -27,6 +28,9 @@ type heldEnvelope struct {
 func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.store.broken(); err != nil {
+		return err
+	}
 	if id <= c.mailbox.Cursor {
 		return nil
 	}
@@ -36,7 +40,9 @@ func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
 	case err != nil:
 	case form == seal.FormFirst:
 		if err := c.firstContact(ctx, env, b); err != nil {
-			return err
+			if err := c.postpone(env, err, b); err != nil {
+				return err
+			}
 		}
 	default:
 		if err := c.open(ctx, env, b, true); err != nil {
@@ -66,10 +72,10 @@ func (c *Client) open(ctx context.Context, env []byte, b batch, hold bool) error
 		raw, pending := r.tryOpen(env)
 		if pending {
 			// Our own commit was accepted, and the event is on its way (SPEC.md R-77).
-			if err := c.catchUp(ctx, r); err != nil {
+			if err := c.catchUp(ctx, r); err != nil && c.store.broken() != nil {
 				return err
 			}
-			raw, _ = r.tryOpen(env)
+			raw, _ = r.tryOpen(env) // if the hub is out of reach, it is held
 		}
 		if raw == nil {
 			continue
@@ -83,6 +89,22 @@ func (c *Client) open(ctx context.Context, env []byte, b batch, hold bool) error
 	if !hold {
 		return errors.New("client: no room for this envelope")
 	}
+	return c.hold(env, b)
+}
+
+// postpone keeps a first envelope whose hub is out of reach, so that one hub
+// does not hold up what comes from the others. Failures of the store are not
+// postponed.
+func (c *Client) postpone(env []byte, cause error, b batch) error {
+	if c.store.broken() != nil {
+		return cause
+	}
+	c.opts.log.Warn("a Welcome waits for its hub")
+	return c.hold(env, b)
+}
+
+// hold keeps an envelope for a day.
+func (c *Client) hold(env []byte, b batch) error {
 	c.mailbox.NextHeld++
 	n := c.mailbox.NextHeld
 	h := &heldEnvelope{env, time.Now().Unix() + heldFor}
@@ -130,11 +152,43 @@ func (r *room) tryOpen(env []byte) (raw []byte, pending bool) {
 func (c *Client) unhold(ctx context.Context, b batch) {
 	now := time.Now().Unix()
 	for n, h := range c.held {
+		if form, err := seal.EnvelopeForm(h.Envelope); err == nil && form == seal.FormFirst && now <= h.Until {
+			continue // retryFirst's
+		}
 		if now > h.Until || c.open(ctx, h.Envelope, b, false) == nil {
-			delete(c.held, n)
-			b.del(recHeld + strconv.FormatUint(n, 10))
+			c.unheld(n, b)
 		}
 	}
+}
+
+func (c *Client) unheld(n uint64, b batch) {
+	delete(c.held, n)
+	b.del(recHeld + strconv.FormatUint(n, 10))
+}
+
+// retryFirst tries held first envelopes again. mu is held.
+func (c *Client) retryFirst(ctx context.Context) error {
+	for _, n := range slices.Sorted(maps.Keys(c.held)) {
+		h, ok := c.held[n]
+		if !ok {
+			continue
+		}
+		if form, err := seal.EnvelopeForm(h.Envelope); err != nil || form != seal.FormFirst || time.Now().Unix() > h.Until {
+			continue
+		}
+		b := make(batch)
+		if err := c.firstContact(ctx, h.Envelope, b); err != nil {
+			if err := c.store.broken(); err != nil {
+				return err
+			}
+			continue // it still waits
+		}
+		c.unheld(n, b)
+		if err := c.store.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // arrived puts an event into the room's order and processes what is next
@@ -247,7 +301,7 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 	out := Event{Kind: KindMessage, Room: r.st.uri(), Seq: e.Seq, Data: ev.Data, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()}
 	if ev.Leaf != nil {
 		if cred, err := credentialOf(ev.Leaf); err == nil {
-			if real, ok := c.reveal(r, uint32(ev.Sender.Index), cred); ok {
+			if real, ok := c.reveal(r, ev.Sender.Index, cred); ok {
 				out.User = real.User.String()
 			}
 		}

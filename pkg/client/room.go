@@ -264,7 +264,7 @@ func (c *Client) info(r *room) RoomInfo {
 	if r.st.Removed {
 		return info
 	}
-	info.Epoch = uint64(r.g.Epoch())
+	info.Epoch = r.g.Epoch()
 	policy, err := r.policy()
 	if err != nil {
 		return info

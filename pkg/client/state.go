@@ -45,6 +45,9 @@ type accountState struct {
 	CredentialKey []byte   // PKCS #8
 	Session       [][]byte
 	SessionKey    []byte // PKCS #8
+	// CredentialCSR and SessionCSR are there until the keys are certified.
+	CredentialCSR, SessionCSR []byte `json:",omitempty"`
+	Published                 bool   // connection packages were published
 
 	QueueID  []byte
 	QueueKey []byte // Ed25519 seed
@@ -81,6 +84,7 @@ type connectionState struct {
 	RequestHash []byte
 	LinkID      []byte
 
+	Joining  bool     // complete when the join of the connection room is accepted
 	Settle   bool     // the connection room still has its link, or the peer is not admin
 	Unwanted []uint32 // leaves in the connection room that are to be removed
 }
@@ -136,6 +140,7 @@ type roomState struct {
 
 // outgoingState is an application message that was sent, or will be.
 type outgoingState struct {
+	Data      []byte // in the clear: the message is made again if its epoch has passed
 	Message   []byte
 	RequestID []byte
 }

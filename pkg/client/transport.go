@@ -188,6 +188,9 @@ type call struct {
 // same request id, token and body and a new encapsulation while the service is
 // out of reach (SPEC.md R-66). Refusals are *mmrerr.Error.
 func (c *Client) do(ctx context.Context, k call, out proto.Message) error {
+	if err := c.store.broken(); err != nil {
+		return err
+	}
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(k.body)
 	if err != nil {
 		return err

@@ -89,7 +89,7 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 			r.openEntry(entry.GetLeafIndex(), entry.GetEntry())
 		}
 	}
-	r.setK(seal.NewDeliveryKey(w.DeliverySecret, e.GroupID, uint64(g.Epoch()), kp.Public().Leaf.SignatureKey), time.Now())
+	r.setK(seal.NewDeliveryKey(w.DeliverySecret, e.GroupID, g.Epoch(), kp.Public().Leaf.SignatureKey), time.Now())
 	r.st.PrevK = nil
 	if adder := r.names(c)[uint32(info.Signer)]; adder != p.Peer {
 		// SPEC.md R-49: the pool belongs to another user than the one who used it.

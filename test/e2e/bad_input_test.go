@@ -149,8 +149,10 @@ func TestBadInputHub(t *testing.T) {
 		{name: "unsigned", ask: func(a *ask) { a.kind, a.leaf, a.signer = seal.AuthNone, 0, nil }},
 	}
 	member := func(method string, body proto.Message, cases ...variant) spec {
-		return spec{method: method, kind: seal.AuthLeaf, leaf: leaf, signer: signer, groupID: w.groupID, body: body,
-			badSig: mmrerr.NoRoom, unknown: otherRoom, refused: mmrerr.NoRoom, existing: strangers, cases: cases}
+		return spec{
+			method: method, kind: seal.AuthLeaf, leaf: leaf, signer: signer, groupID: w.groupID, body: body,
+			badSig: mmrerr.NoRoom, unknown: otherRoom, refused: mmrerr.NoRoom, existing: strangers, cases: cases,
+		}
 	}
 	w.unchanged(t, func() {
 		g.outer(t)
@@ -432,8 +434,11 @@ func TestBadInputProvider(t *testing.T) {
 			m.(*relayv1.FetchConnectionPackageRequest).User = "mimi://b.example/u/another"
 		}
 		pkg.existing = []variant{
-			{name: "user without packages"}, {name: "user of another provider", body: user("mimi://a.example/u/alice")},
-			{name: "no user", body: user("")}, {name: "garbage", body: user("mimi://b.example/u/../../x")}, {name: "device", body: user("mimi://b.example/d/bob-phone")},
+			{name: "user without packages"},
+			{name: "user of another provider", body: user("mimi://a.example/u/alice")},
+			{name: "no user", body: user("")},
+			{name: "garbage", body: user("mimi://b.example/u/../../x")},
+			{name: "device", body: user("mimi://b.example/d/bob-phone")},
 			{name: "long", body: user("mimi://b.example/u/" + strings.Repeat("x", 1000))},
 		}
 		g.method(t, pkg)

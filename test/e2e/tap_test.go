@@ -22,10 +22,11 @@ type tap struct {
 	mu      sync.Mutex // guards all below
 	methods map[string]bool
 	samples map[string][]seal.Request
+	fault   map[string]func(accepted bool) bool // by method: whether to answer that the service is away
 }
 
 func newTap() *tap {
-	return &tap{methods: make(map[string]bool), samples: make(map[string][]seal.Request)}
+	return &tap{methods: make(map[string]bool), samples: make(map[string][]seal.Request), fault: make(map[string]func(bool) bool)}
 }
 
 func (t *tap) wrap(method string, next gateway.Handler) gateway.Handler {
@@ -33,6 +34,9 @@ func (t *tap) wrap(method string, next gateway.Handler) gateway.Handler {
 	defer t.mu.Unlock()
 	t.methods[method] = true
 	return func(ctx context.Context, c *gateway.Call) ([]byte, error) {
+		if t.faulty(method, false) {
+			return nil, errCrash
+		}
 		out, err := next(ctx, c)
 		if err == nil {
 			r := *c.Request
@@ -40,9 +44,33 @@ func (t *tap) wrap(method string, next gateway.Handler) gateway.Handler {
 			t.mu.Lock()
 			t.samples[method] = append(t.samples[method], r)
 			t.mu.Unlock()
+			if t.faulty(method, true) {
+				return nil, errCrash
+			}
 		}
 		return out, err
 	}
+}
+
+func (t *tap) faulty(method string, accepted bool) bool {
+	t.mu.Lock()
+	f := t.fault[method]
+	t.mu.Unlock()
+	return f != nil && f(accepted)
+}
+
+// lose makes a method's answers get lost after it was done.
+func (t *tap) lose(method string) { t.when(method, func(accepted bool) bool { return accepted }) }
+
+// refuse makes a method be out of reach.
+func (t *tap) refuse(method string) { t.when(method, func(bool) bool { return true }) }
+
+func (t *tap) heal(method string) { t.when(method, nil) }
+
+func (t *tap) when(method string, f func(accepted bool) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fault[method] = f
 }
 
 func (t *tap) served() []string {

@@ -32,6 +32,7 @@ type world struct {
 	hub    *service
 	relays map[string]*service
 	log    *syncBuffer
+	shape  []func(*relay.Config)
 }
 
 // service is one daemon.
@@ -74,9 +75,9 @@ func listen(tb testing.TB) net.Listener {
 	return l
 }
 
-func newWorld(tb testing.TB) *world {
+func newWorld(tb testing.TB, shape ...func(*relay.Config)) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tb.TempDir(), relays: make(map[string]*service), log: new(syncBuffer)}
+	w := &world{tb: tb, dir: tb.TempDir(), relays: make(map[string]*service), log: new(syncBuffer), shape: shape}
 	now := time.Now()
 	roles := map[string]keys.Role{"hub.example": keys.Hub, "a.example": keys.Provider, "b.example": keys.Provider}
 	var dirs []string
@@ -152,10 +153,15 @@ func (w *world) start(domain string, role keys.Role, lis net.Listener, peers []p
 		for _, n := range []string{"accounts", "packages", "mailboxes"} {
 			s.stores[n] = kv.NewMemory()
 		}
-		s.relay, err = relay.New(relay.Config{
+		cfg := relay.Config{
 			Domain: domain, Keys: ks, Peers: set, Queues: s.queues, Mailboxes: s.stores["mailboxes"], Packages: s.stores["packages"], Accounts: s.stores["accounts"],
 			Logger: log, Registerer: s.registry, Registration: relay.Registration{Code: "let-me-in"}, Middleware: s.tap.wrap,
-		})
+			Limits: relay.Limits{TokensPerDay: 1_000_000, ForwardPerMinute: 1_000_000},
+		}
+		for _, f := range w.shape {
+			f(&cfg)
+		}
+		s.relay, err = relay.New(cfg)
 		must(err)
 		s.relay.RegisterPeers(srv)
 		cl := listen(w.tb)
@@ -202,13 +208,13 @@ func partnerOf(domain string) string {
 	return "a.example"
 }
 
-func (w *world) person(ctx context.Context, name, domain string) *person {
+func (w *world) person(ctx context.Context, name, domain string, opts ...client.Option) *person {
 	w.tb.Helper()
 	store := client.NewMemoryStore()
 	c, err := client.Register(ctx, store, client.Account{
 		User: name, Device: name + "-phone", Domain: domain, Relay: w.relays[domain].clientAddr, Code: "let-me-in",
 		PartnerDomain: partnerOf(domain), Partner: w.relays[partnerOf(domain)].clientAddr,
-	}, w.trust, client.WithGapWait(time.Second), client.WithLogger(slog.New(slog.NewTextHandler(testWriter{w.tb, name}, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	}, w.trust, append([]client.Option{client.WithGapWait(time.Second), client.WithLogger(slog.New(slog.NewTextHandler(testWriter{w.tb, name}, &slog.HandlerOptions{Level: slog.LevelDebug})))}, opts...)...)
 	if err != nil {
 		w.tb.Fatalf("registering %s: %v", name, err)
 	}
