@@ -45,7 +45,7 @@ test-short: ## Tests without the race detector and without the slow ones
 	go test -short ./...
 
 .PHONY: check
-check: checkgenerate proto-lint lint vet test fuzz charttest interop ## Everything CI checks
+check: checkgenerate proto-lint lint vet test fuzz charttest interop oracle ## Everything CI checks
 
 .PHONY: vet
 vet: ## go vet
@@ -85,6 +85,10 @@ interop: ## pkg/mls against itself and ts-mls over the peer protocol (needs Node
 .PHONY: vectors
 vectors: ## Make sure the official RFC 9420 vectors are at hand
 	@scripts/vectors
+
+.PHONY: oracle
+oracle: ## Codec and tree math against cisco/go-mls, a 2020 draft
+	cd test/ciscomls && go test ./...
 
 .PHONY: vectors-report
 vectors-report: vectors ## Table of the vector cases that the tests really ran, by file and suite
