@@ -9,9 +9,10 @@ import (
 )
 
 type keygenCmd struct {
-	Hub   keygenHub   `cmd:"" help:"Make the key directory of a hub."`
-	Relay keygenRelay `cmd:"" help:"Make the key directory of a relay (provider)."`
-	Trust keygenTrust `cmd:"" help:"Collect the public parts of key directories into a trust directory for clients and peers."`
+	Hub    keygenHub    `cmd:"" help:"Make the key directory of a hub."`
+	Relay  keygenRelay  `cmd:"" help:"Make the key directory of a relay (provider)."`
+	Rotate keygenRotate `cmd:"" help:"Make successors of keys that near their end, and destroy those past it: for key directories that daemons only read."`
+	Trust  keygenTrust  `cmd:"" help:"Collect the public parts of key directories into a trust directory for clients and peers."`
 }
 
 type keygenService struct {
@@ -46,4 +47,25 @@ func (k *keygenTrust) Run(e *env) error {
 		return err
 	}
 	return e.print(map[string]string{"trust": k.Out}, "trust directory: "+k.Out)
+}
+
+type keygenRotate struct {
+	Role   string `arg:"" help:"What the directory is for: hub or relay." enum:"hub,relay"`
+	Keys   string `help:"Key directory." required:"" type:"existingdir" placeholder:"DIR"`
+	Domain string `help:"Domain of the service." required:"" placeholder:"DOMAIN"`
+}
+
+func (k *keygenRotate) Run(e *env) error {
+	role := keys.Hub
+	if k.Role == "relay" {
+		role = keys.Provider
+	}
+	s, err := keys.Load(k.Keys, role, k.Domain)
+	if err != nil {
+		return err
+	}
+	if err := s.Rotate(time.Now()); err != nil {
+		return err
+	}
+	return e.print(map[string]string{"keys": k.Keys}, "keys in "+k.Keys+" are current")
 }
