@@ -76,7 +76,7 @@ func (w *world) mortal(t *testing.T, name, domain string, failAt int, persist bo
 		},
 	}
 	m.start()
-	t.Cleanup(func() { _ = m.Client.Close() })
+	t.Cleanup(func() { _ = m.Close() })
 	return m
 }
 
@@ -108,7 +108,7 @@ func (m *mortal) do(what string, done func() bool, step func(context.Context) er
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	for attempt := 0; attempt < 4; attempt++ {
+	for range 4 {
 		if done() {
 			return
 		}
@@ -127,7 +127,7 @@ func (m *mortal) do(what string, done func() bool, step func(context.Context) er
 func (m *mortal) restart(ctx context.Context) {
 	m.t.Helper()
 	m.crashed = true
-	_ = m.Client.Close()
+	_ = m.Close()
 	m.store.reopen()
 	m.start()
 	m.pull(ctx)
