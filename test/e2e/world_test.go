@@ -77,22 +77,12 @@ func listen(tb testing.TB) net.Listener {
 
 func newWorld(tb testing.TB, shape ...func(*relay.Config)) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tb.TempDir(), relays: make(map[string]*service), log: new(syncBuffer), shape: shape}
-	now := time.Now()
-	roles := map[string]keys.Role{"hub.example": keys.Hub, "a.example": keys.Provider, "b.example": keys.Provider}
-	var dirs []string
-	for domain, role := range roles {
-		dir := filepath.Join(w.dir, domain)
-		if err := keys.Generate(dir, role, domain, nil, now); err != nil {
-			tb.Fatal(err)
-		}
-		dirs = append(dirs, dir)
-	}
-	trustDir := filepath.Join(w.dir, "trust")
-	if err := keys.MakeTrust(trustDir, dirs); err != nil {
+	w := &world{tb: tb, relays: make(map[string]*service), log: new(syncBuffer), shape: shape}
+	var err error
+	if w.dir, err = keyDirs(); err != nil {
 		tb.Fatal(err)
 	}
-	var err error
+	trustDir := filepath.Join(w.dir, "trust")
 	if w.trust, err = client.LoadTrust(trustDir); err != nil {
 		tb.Fatal(err)
 	}

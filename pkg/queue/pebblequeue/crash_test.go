@@ -2,6 +2,7 @@ package pebblequeue_test
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,31 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/queue"
 	"github.com/mmrelay/mmrelay/pkg/queue/pebblequeue"
 )
+
+// slowDisk takes its time to sync, so that there is one in which calls must wait.
+type slowDisk struct{ vfs.FS }
+
+func (d slowDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.Create(name, c)
+	return slowFile{f}, err
+}
+
+func (d slowDisk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.ReuseForWrite(from, to, c)
+	return slowFile{f}, err
+}
+
+type slowFile struct{ vfs.File }
+
+func (f slowFile) Sync() error {
+	time.Sleep(2 * time.Millisecond)
+	return f.File.Sync()
+}
+
+func (f slowFile) SyncData() error {
+	time.Sleep(2 * time.Millisecond)
+	return f.File.SyncData()
+}
 
 func openFS(tb testing.TB, fs vfs.FS) (*pebblequeue.Store, func()) {
 	tb.Helper()
@@ -42,12 +68,8 @@ func (l *ledger) snapshot() (appended map[string]queue.Seq, read map[queue.Seq]s
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	appended, read = map[string]queue.Seq{}, map[queue.Seq]string{}
-	for k, v := range l.appended {
-		appended[k] = v
-	}
-	for k, v := range l.read {
-		read[k] = v
-	}
+	maps.Copy(appended, l.appended)
+	maps.Copy(read, l.read)
 	return appended, read, l.acked
 }
 
@@ -57,7 +79,7 @@ func (l *ledger) snapshot() (appended map[string]queue.Seq, read map[queue.Seq]s
 // entries with their numbers, nothing read that is not there, acknowledgements.
 func TestCrash(t *testing.T) {
 	fs := vfs.NewCrashableMem()
-	s, stop := openFS(t, fs)
+	s, stop := openFS(t, slowDisk{fs})
 	defer stop()
 	if err := s.Create(t.Context(), "q", queue.Limits{MaxEntries: 1 << 20}); err != nil {
 		t.Fatal(err)
@@ -67,7 +89,7 @@ func TestCrash(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer close(quit)
-	for w := range 3 {
+	for w := range 4 {
 		wg.Go(func() {
 			for i := 0; ; i++ {
 				select {
@@ -75,7 +97,7 @@ func TestCrash(t *testing.T) {
 					return
 				default:
 				}
-				name := fmt.Sprintf("%d %d", w, i/2) // each twice: the second is a duplicate
+				name := fmt.Sprintf("%d %d", w/2, i) // two writers race to it: one is a duplicate
 				r, err := queue.AppendOne(t.Context(), s, queue.Append{Queue: "q", Entry: []byte(name), Dedup: []byte(name)})
 				if err != nil {
 					t.Errorf("Append: %v", err)
