@@ -30,4 +30,5 @@ const (
 	MethodQueueBlock             = "provider.QueueBlock"
 	MethodQueueDelete            = "provider.QueueDelete"
 	MethodQueueStat              = "provider.QueueStat"
+	MethodQueueSetPush           = "provider.QueueSetPush"
 )

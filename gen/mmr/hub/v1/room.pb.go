@@ -724,8 +724,16 @@ type GroupInfoRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The join code of a link, 32 bytes.
 	Code []byte `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// A serialized SiblingProof (SPEC.md R-24), at most 1024 bytes.
-	SiblingProof  []byte `protobuf:"bytes,2,opt,name=sibling_proof,json=siblingProof,proto3" json:"sibling_proof,omitempty"`
+	// A serialized SiblingProof (SPEC.md R-24), at most 1024 bytes. The request
+	// is then signed with kind new_leaf by signature_key
+	// (docs/decisions/0010-group-info-by-sibling-proof.md).
+	SiblingProof []byte `protobuf:"bytes,2,opt,name=sibling_proof,json=siblingProof,proto3" json:"sibling_proof,omitempty"`
+	// With sibling_proof: the pseudonyms and the key it was made for, at most 512 bytes each.
+	ClientPseudonym string `protobuf:"bytes,3,opt,name=client_pseudonym,json=clientPseudonym,proto3" json:"client_pseudonym,omitempty"`
+	// See client_pseudonym.
+	UserPseudonym string `protobuf:"bytes,4,opt,name=user_pseudonym,json=userPseudonym,proto3" json:"user_pseudonym,omitempty"`
+	// See client_pseudonym; at most 65 bytes.
+	SignatureKey  []byte `protobuf:"bytes,5,opt,name=signature_key,json=signatureKey,proto3" json:"signature_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -770,6 +778,27 @@ func (x *GroupInfoRequest) GetCode() []byte {
 func (x *GroupInfoRequest) GetSiblingProof() []byte {
 	if x != nil {
 		return x.SiblingProof
+	}
+	return nil
+}
+
+func (x *GroupInfoRequest) GetClientPseudonym() string {
+	if x != nil {
+		return x.ClientPseudonym
+	}
+	return ""
+}
+
+func (x *GroupInfoRequest) GetUserPseudonym() string {
+	if x != nil {
+		return x.UserPseudonym
+	}
+	return ""
+}
+
+func (x *GroupInfoRequest) GetSignatureKey() []byte {
+	if x != nil {
+		return x.SignatureKey
 	}
 	return nil
 }
@@ -1206,6 +1235,521 @@ func (x *JoinStateResponse) GetChain() []byte {
 	return nil
 }
 
+// WrapStateRequest is the body of hub.WrapState (SPEC.md R-105), leaf-signed.
+type WrapStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrapStateRequest) Reset() {
+	*x = WrapStateRequest{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrapStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrapStateRequest) ProtoMessage() {}
+
+func (x *WrapStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrapStateRequest.ProtoReflect.Descriptor instead.
+func (*WrapStateRequest) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{20}
+}
+
+// WrapStateResponse is the answer of hub.WrapState: the current link key tree.
+type WrapStateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The serialized state.
+	WrapState []byte `protobuf:"bytes,1,opt,name=wrap_state,json=wrapState,proto3" json:"wrap_state,omitempty"`
+	// The room's current epoch.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Number of the room's last event, which the state includes.
+	Seq           uint64 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrapStateResponse) Reset() {
+	*x = WrapStateResponse{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrapStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrapStateResponse) ProtoMessage() {}
+
+func (x *WrapStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrapStateResponse.ProtoReflect.Descriptor instead.
+func (*WrapStateResponse) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WrapStateResponse) GetWrapState() []byte {
+	if x != nil {
+		return x.WrapState
+	}
+	return nil
+}
+
+func (x *WrapStateResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *WrapStateResponse) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// WrapRefreshRequest is the body of hub.WrapRefresh (SPEC.md R-98), leaf-signed.
+type WrapRefreshRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A serialized WrapDelta of the current epoch, at most 1 MiB.
+	Delta         []byte `protobuf:"bytes,1,opt,name=delta,proto3" json:"delta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrapRefreshRequest) Reset() {
+	*x = WrapRefreshRequest{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrapRefreshRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrapRefreshRequest) ProtoMessage() {}
+
+func (x *WrapRefreshRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrapRefreshRequest.ProtoReflect.Descriptor instead.
+func (*WrapRefreshRequest) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *WrapRefreshRequest) GetDelta() []byte {
+	if x != nil {
+		return x.Delta
+	}
+	return nil
+}
+
+// WrapRefreshResponse is the answer of hub.WrapRefresh.
+type WrapRefreshResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event of the delta.
+	Accepted      *Accepted `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrapRefreshResponse) Reset() {
+	*x = WrapRefreshResponse{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrapRefreshResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrapRefreshResponse) ProtoMessage() {}
+
+func (x *WrapRefreshResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrapRefreshResponse.ProtoReflect.Descriptor instead.
+func (*WrapRefreshResponse) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *WrapRefreshResponse) GetAccepted() *Accepted {
+	if x != nil {
+		return x.Accepted
+	}
+	return nil
+}
+
+// PutSealsRequest is the body of hub.PutSeals (SPEC.md R-79), leaf-signed.
+type PutSealsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The provider's key they are sealed to, 0..255.
+	KeyId uint32 `protobuf:"varint,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Serialized HPKECiphertexts of one mailbox, each with its own handle; together with those stored at most 256.
+	Seals         [][]byte `protobuf:"bytes,2,rep,name=seals,proto3" json:"seals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutSealsRequest) Reset() {
+	*x = PutSealsRequest{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutSealsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutSealsRequest) ProtoMessage() {}
+
+func (x *PutSealsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutSealsRequest.ProtoReflect.Descriptor instead.
+func (*PutSealsRequest) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PutSealsRequest) GetKeyId() uint32 {
+	if x != nil {
+		return x.KeyId
+	}
+	return 0
+}
+
+func (x *PutSealsRequest) GetSeals() [][]byte {
+	if x != nil {
+		return x.Seals
+	}
+	return nil
+}
+
+// PutSealsResponse is the answer of hub.PutSeals.
+type PutSealsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many unused seals the hub has now.
+	Stored        uint32 `protobuf:"varint,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutSealsResponse) Reset() {
+	*x = PutSealsResponse{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutSealsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutSealsResponse) ProtoMessage() {}
+
+func (x *PutSealsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutSealsResponse.ProtoReflect.Descriptor instead.
+func (*PutSealsResponse) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PutSealsResponse) GetStored() uint32 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
+// ReportCommitRequest is the body of hub.ReportCommit (SPEC.md R-140), leaf-signed:
+// the caller could not process an accepted commit.
+type ReportCommitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch that the commit ended.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// H of the commit's MLSMessage, 32 bytes.
+	CommitHash    []byte `protobuf:"bytes,2,opt,name=commit_hash,json=commitHash,proto3" json:"commit_hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportCommitRequest) Reset() {
+	*x = ReportCommitRequest{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportCommitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportCommitRequest) ProtoMessage() {}
+
+func (x *ReportCommitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportCommitRequest.ProtoReflect.Descriptor instead.
+func (*ReportCommitRequest) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReportCommitRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ReportCommitRequest) GetCommitHash() []byte {
+	if x != nil {
+		return x.CommitHash
+	}
+	return nil
+}
+
+// ReportCommitResponse is empty.
+type ReportCommitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportCommitResponse) Reset() {
+	*x = ReportCommitResponse{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportCommitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportCommitResponse) ProtoMessage() {}
+
+func (x *ReportCommitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportCommitResponse.ProtoReflect.Descriptor instead.
+func (*ReportCommitResponse) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{27}
+}
+
+// ReportAbuseRequest is the body of hub.ReportAbuse (SPEC.md R-131; a token, no signature).
+type ReportAbuseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message's application_data as it was franked, at most 262,144 bytes.
+	ApplicationData []byte `protobuf:"bytes,1,opt,name=application_data,json=applicationData,proto3" json:"application_data,omitempty"`
+	// The salt inside the message, 16 bytes.
+	Salt []byte `protobuf:"bytes,2,opt,name=salt,proto3" json:"salt,omitempty"`
+	// The serialized Frank that came with the message.
+	Frank []byte `protobuf:"bytes,3,opt,name=frank,proto3" json:"frank,omitempty"`
+	// The sender's user pseudonym, at most 512 bytes.
+	Sender string `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`
+	// The hub's clock at acceptance, as in the event.
+	AcceptedMs uint64 `protobuf:"varint,5,opt,name=accepted_ms,json=acceptedMs,proto3" json:"accepted_ms,omitempty"`
+	// What the reporter says, UTF-8, at most 4096 bytes.
+	Note          string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportAbuseRequest) Reset() {
+	*x = ReportAbuseRequest{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportAbuseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportAbuseRequest) ProtoMessage() {}
+
+func (x *ReportAbuseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportAbuseRequest.ProtoReflect.Descriptor instead.
+func (*ReportAbuseRequest) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ReportAbuseRequest) GetApplicationData() []byte {
+	if x != nil {
+		return x.ApplicationData
+	}
+	return nil
+}
+
+func (x *ReportAbuseRequest) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *ReportAbuseRequest) GetFrank() []byte {
+	if x != nil {
+		return x.Frank
+	}
+	return nil
+}
+
+func (x *ReportAbuseRequest) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *ReportAbuseRequest) GetAcceptedMs() uint64 {
+	if x != nil {
+		return x.AcceptedMs
+	}
+	return 0
+}
+
+func (x *ReportAbuseRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// ReportAbuseResponse is empty.
+type ReportAbuseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportAbuseResponse) Reset() {
+	*x = ReportAbuseResponse{}
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportAbuseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportAbuseResponse) ProtoMessage() {}
+
+func (x *ReportAbuseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_hub_v1_room_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportAbuseResponse.ProtoReflect.Descriptor instead.
+func (*ReportAbuseResponse) Descriptor() ([]byte, []int) {
+	return file_mmr_hub_v1_room_proto_rawDescGZIP(), []int{29}
+}
+
 var File_mmr_hub_v1_room_proto protoreflect.FileDescriptor
 
 const file_mmr_hub_v1_room_proto_rawDesc = "" +
@@ -1259,10 +1803,13 @@ const file_mmr_hub_v1_room_proto_rawDesc = "" +
 	"\x0fLinkInfoRequest\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\fR\x04code\"-\n" +
 	"\x10LinkInfoResponse\x12\x19\n" +
-	"\blink_box\x18\x01 \x01(\fR\alinkBox\"K\n" +
+	"\blink_box\x18\x01 \x01(\fR\alinkBox\"\xc2\x01\n" +
 	"\x10GroupInfoRequest\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\fR\x04code\x12#\n" +
-	"\rsibling_proof\x18\x02 \x01(\fR\fsiblingProof\"\xf4\x01\n" +
+	"\rsibling_proof\x18\x02 \x01(\fR\fsiblingProof\x12)\n" +
+	"\x10client_pseudonym\x18\x03 \x01(\tR\x0fclientPseudonym\x12%\n" +
+	"\x0euser_pseudonym\x18\x04 \x01(\tR\ruserPseudonym\x12#\n" +
+	"\rsignature_key\x18\x05 \x01(\fR\fsignatureKey\"\xf4\x01\n" +
 	"\x11GroupInfoResponse\x12\x1d\n" +
 	"\n" +
 	"group_info\x18\x01 \x01(\fR\tgroupInfo\x12!\n" +
@@ -1292,7 +1839,36 @@ const file_mmr_hub_v1_room_proto_rawDesc = "" +
 	"\n" +
 	"wrap_state\x18\x03 \x01(\fR\twrapState\x12\x10\n" +
 	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x14\n" +
-	"\x05chain\x18\x05 \x01(\fR\x05chainB\x96\x01\n" +
+	"\x05chain\x18\x05 \x01(\fR\x05chain\"\x12\n" +
+	"\x10WrapStateRequest\"Z\n" +
+	"\x11WrapStateResponse\x12\x1d\n" +
+	"\n" +
+	"wrap_state\x18\x01 \x01(\fR\twrapState\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"*\n" +
+	"\x12WrapRefreshRequest\x12\x14\n" +
+	"\x05delta\x18\x01 \x01(\fR\x05delta\"G\n" +
+	"\x13WrapRefreshResponse\x120\n" +
+	"\baccepted\x18\x01 \x01(\v2\x14.mmr.hub.v1.AcceptedR\baccepted\">\n" +
+	"\x0fPutSealsRequest\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\rR\x05keyId\x12\x14\n" +
+	"\x05seals\x18\x02 \x03(\fR\x05seals\"*\n" +
+	"\x10PutSealsResponse\x12\x16\n" +
+	"\x06stored\x18\x01 \x01(\rR\x06stored\"L\n" +
+	"\x13ReportCommitRequest\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1f\n" +
+	"\vcommit_hash\x18\x02 \x01(\fR\n" +
+	"commitHash\"\x16\n" +
+	"\x14ReportCommitResponse\"\xb6\x01\n" +
+	"\x12ReportAbuseRequest\x12)\n" +
+	"\x10application_data\x18\x01 \x01(\fR\x0fapplicationData\x12\x12\n" +
+	"\x04salt\x18\x02 \x01(\fR\x04salt\x12\x14\n" +
+	"\x05frank\x18\x03 \x01(\fR\x05frank\x12\x16\n" +
+	"\x06sender\x18\x04 \x01(\tR\x06sender\x12\x1f\n" +
+	"\vaccepted_ms\x18\x05 \x01(\x04R\n" +
+	"acceptedMs\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"\x15\n" +
+	"\x13ReportAbuseResponseB\x96\x01\n" +
 	"\x0ecom.mmr.hub.v1B\tRoomProtoP\x01Z/github.com/mmrelay/mmrelay/gen/mmr/hub/v1;hubv1\xa2\x02\x03MHX\xaa\x02\n" +
 	"Mmr.Hub.V1\xca\x02\n" +
 	"Mmr\\Hub\\V1\xe2\x02\x16Mmr\\Hub\\V1\\GPBMetadata\xea\x02\fMmr::Hub::V1b\x06proto3"
@@ -1309,7 +1885,7 @@ func file_mmr_hub_v1_room_proto_rawDescGZIP() []byte {
 	return file_mmr_hub_v1_room_proto_rawDescData
 }
 
-var file_mmr_hub_v1_room_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_mmr_hub_v1_room_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_mmr_hub_v1_room_proto_goTypes = []any{
 	(*Accepted)(nil),             // 0: mmr.hub.v1.Accepted
 	(*LinkEntry)(nil),            // 1: mmr.hub.v1.LinkEntry
@@ -1331,6 +1907,16 @@ var file_mmr_hub_v1_room_proto_goTypes = []any{
 	(*CatchUpResponse)(nil),      // 17: mmr.hub.v1.CatchUpResponse
 	(*JoinStateRequest)(nil),     // 18: mmr.hub.v1.JoinStateRequest
 	(*JoinStateResponse)(nil),    // 19: mmr.hub.v1.JoinStateResponse
+	(*WrapStateRequest)(nil),     // 20: mmr.hub.v1.WrapStateRequest
+	(*WrapStateResponse)(nil),    // 21: mmr.hub.v1.WrapStateResponse
+	(*WrapRefreshRequest)(nil),   // 22: mmr.hub.v1.WrapRefreshRequest
+	(*WrapRefreshResponse)(nil),  // 23: mmr.hub.v1.WrapRefreshResponse
+	(*PutSealsRequest)(nil),      // 24: mmr.hub.v1.PutSealsRequest
+	(*PutSealsResponse)(nil),     // 25: mmr.hub.v1.PutSealsResponse
+	(*ReportCommitRequest)(nil),  // 26: mmr.hub.v1.ReportCommitRequest
+	(*ReportCommitResponse)(nil), // 27: mmr.hub.v1.ReportCommitResponse
+	(*ReportAbuseRequest)(nil),   // 28: mmr.hub.v1.ReportAbuseRequest
+	(*ReportAbuseResponse)(nil),  // 29: mmr.hub.v1.ReportAbuseResponse
 }
 var file_mmr_hub_v1_room_proto_depIdxs = []int32{
 	0, // 0: mmr.hub.v1.CreateRoomResponse.accepted:type_name -> mmr.hub.v1.Accepted
@@ -1339,11 +1925,12 @@ var file_mmr_hub_v1_room_proto_depIdxs = []int32{
 	0, // 3: mmr.hub.v1.SubmitResponse.accepted:type_name -> mmr.hub.v1.Accepted
 	1, // 4: mmr.hub.v1.GroupInfoResponse.link_entries:type_name -> mmr.hub.v1.LinkEntry
 	1, // 5: mmr.hub.v1.JoinStateResponse.link_entries:type_name -> mmr.hub.v1.LinkEntry
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0, // 6: mmr.hub.v1.WrapRefreshResponse.accepted:type_name -> mmr.hub.v1.Accepted
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_mmr_hub_v1_room_proto_init() }
@@ -1357,7 +1944,7 @@ func file_mmr_hub_v1_room_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mmr_hub_v1_room_proto_rawDesc), len(file_mmr_hub_v1_room_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

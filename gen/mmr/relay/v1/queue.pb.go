@@ -399,6 +399,100 @@ func (x *QueueStatResponse) GetDropped() uint64 {
 	return 0
 }
 
+// QueueSetPushRequest is the body of provider.QueueSetPush (auth kind queue).
+type QueueSetPushRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The mailbox, 16 bytes.
+	QueueId []byte `protobuf:"bytes,1,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
+	// What the relay hands to its push gateway when the mailbox gets entries:
+	// sealed to that gateway, so that the relay cannot read it; at most 512 bytes,
+	// empty to end it.
+	Token         []byte `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueSetPushRequest) Reset() {
+	*x = QueueSetPushRequest{}
+	mi := &file_mmr_relay_v1_queue_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueSetPushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueSetPushRequest) ProtoMessage() {}
+
+func (x *QueueSetPushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_relay_v1_queue_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueSetPushRequest.ProtoReflect.Descriptor instead.
+func (*QueueSetPushRequest) Descriptor() ([]byte, []int) {
+	return file_mmr_relay_v1_queue_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *QueueSetPushRequest) GetQueueId() []byte {
+	if x != nil {
+		return x.QueueId
+	}
+	return nil
+}
+
+func (x *QueueSetPushRequest) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+// QueueSetPushResponse is empty.
+type QueueSetPushResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueSetPushResponse) Reset() {
+	*x = QueueSetPushResponse{}
+	mi := &file_mmr_relay_v1_queue_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueSetPushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueSetPushResponse) ProtoMessage() {}
+
+func (x *QueueSetPushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_relay_v1_queue_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueSetPushResponse.ProtoReflect.Descriptor instead.
+func (*QueueSetPushResponse) Descriptor() ([]byte, []int) {
+	return file_mmr_relay_v1_queue_proto_rawDescGZIP(), []int{9}
+}
+
 var File_mmr_relay_v1_queue_proto protoreflect.FileDescriptor
 
 const file_mmr_relay_v1_queue_proto_rawDesc = "" +
@@ -421,7 +515,11 @@ const file_mmr_relay_v1_queue_proto_rawDesc = "" +
 	"\bqueue_id\x18\x01 \x01(\fR\aqueueId\"G\n" +
 	"\x11QueueStatResponse\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x04R\aentries\x12\x18\n" +
-	"\adropped\x18\x02 \x01(\x04R\adroppedB\xa5\x01\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\"F\n" +
+	"\x13QueueSetPushRequest\x12\x19\n" +
+	"\bqueue_id\x18\x01 \x01(\fR\aqueueId\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\fR\x05token\"\x16\n" +
+	"\x14QueueSetPushResponseB\xa5\x01\n" +
 	"\x10com.mmr.relay.v1B\n" +
 	"QueueProtoP\x01Z3github.com/mmrelay/mmrelay/gen/mmr/relay/v1;relayv1\xa2\x02\x03MRX\xaa\x02\fMmr.Relay.V1\xca\x02\fMmr\\Relay\\V1\xe2\x02\x18Mmr\\Relay\\V1\\GPBMetadata\xea\x02\x0eMmr::Relay::V1b\x06proto3"
 
@@ -437,16 +535,18 @@ func file_mmr_relay_v1_queue_proto_rawDescGZIP() []byte {
 	return file_mmr_relay_v1_queue_proto_rawDescData
 }
 
-var file_mmr_relay_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_mmr_relay_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_mmr_relay_v1_queue_proto_goTypes = []any{
-	(*QueueCreateRequest)(nil),  // 0: mmr.relay.v1.QueueCreateRequest
-	(*QueueCreateResponse)(nil), // 1: mmr.relay.v1.QueueCreateResponse
-	(*QueueBlockRequest)(nil),   // 2: mmr.relay.v1.QueueBlockRequest
-	(*QueueBlockResponse)(nil),  // 3: mmr.relay.v1.QueueBlockResponse
-	(*QueueDeleteRequest)(nil),  // 4: mmr.relay.v1.QueueDeleteRequest
-	(*QueueDeleteResponse)(nil), // 5: mmr.relay.v1.QueueDeleteResponse
-	(*QueueStatRequest)(nil),    // 6: mmr.relay.v1.QueueStatRequest
-	(*QueueStatResponse)(nil),   // 7: mmr.relay.v1.QueueStatResponse
+	(*QueueCreateRequest)(nil),   // 0: mmr.relay.v1.QueueCreateRequest
+	(*QueueCreateResponse)(nil),  // 1: mmr.relay.v1.QueueCreateResponse
+	(*QueueBlockRequest)(nil),    // 2: mmr.relay.v1.QueueBlockRequest
+	(*QueueBlockResponse)(nil),   // 3: mmr.relay.v1.QueueBlockResponse
+	(*QueueDeleteRequest)(nil),   // 4: mmr.relay.v1.QueueDeleteRequest
+	(*QueueDeleteResponse)(nil),  // 5: mmr.relay.v1.QueueDeleteResponse
+	(*QueueStatRequest)(nil),     // 6: mmr.relay.v1.QueueStatRequest
+	(*QueueStatResponse)(nil),    // 7: mmr.relay.v1.QueueStatResponse
+	(*QueueSetPushRequest)(nil),  // 8: mmr.relay.v1.QueueSetPushRequest
+	(*QueueSetPushResponse)(nil), // 9: mmr.relay.v1.QueueSetPushResponse
 }
 var file_mmr_relay_v1_queue_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -467,7 +567,7 @@ func file_mmr_relay_v1_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mmr_relay_v1_queue_proto_rawDesc), len(file_mmr_relay_v1_queue_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

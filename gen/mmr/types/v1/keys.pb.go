@@ -132,6 +132,61 @@ func (x *TokenKey) GetSpki() []byte {
 	return nil
 }
 
+// TokenKeyRecord is one line of an issuer's append-only list of keys (SPEC.md R-83). Public.
+type TokenKeyRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in TokenKey.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// SHA-256 of the SPKI, 32 bytes.
+	TokenKeyId    []byte `protobuf:"bytes,2,opt,name=token_key_id,json=tokenKeyId,proto3" json:"token_key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenKeyRecord) Reset() {
+	*x = TokenKeyRecord{}
+	mi := &file_mmr_types_v1_keys_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenKeyRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenKeyRecord) ProtoMessage() {}
+
+func (x *TokenKeyRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_types_v1_keys_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenKeyRecord.ProtoReflect.Descriptor instead.
+func (*TokenKeyRecord) Descriptor() ([]byte, []int) {
+	return file_mmr_types_v1_keys_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TokenKeyRecord) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *TokenKeyRecord) GetTokenKeyId() []byte {
+	if x != nil {
+		return x.TokenKeyId
+	}
+	return nil
+}
+
 // PublishedKeys is everything a service publishes about its keys. It is the
 // same for every reader; relays cache one copy for all their clients, so that
 // neither relay nor service can single a client out (SPEC.md R-61). Public.
@@ -150,13 +205,17 @@ type PublishedKeys struct {
 	// DER certificates of further hub identities, one per MLS signature scheme it
 	// serves besides the first certificate's (hubs only); at most 4.
 	ExternalSenders [][]byte `protobuf:"bytes,6,rep,name=external_senders,json=externalSenders,proto3" json:"external_senders,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Every key this provider has ever issued tokens with, ascending by epoch, at
+	// most 1024: the list only grows, and clients refuse one that contradicts what
+	// they have seen.
+	TokenKeyLog   []*TokenKeyRecord `protobuf:"bytes,7,rep,name=token_key_log,json=tokenKeyLog,proto3" json:"token_key_log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishedKeys) Reset() {
 	*x = PublishedKeys{}
-	mi := &file_mmr_types_v1_keys_proto_msgTypes[2]
+	mi := &file_mmr_types_v1_keys_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +227,7 @@ func (x *PublishedKeys) String() string {
 func (*PublishedKeys) ProtoMessage() {}
 
 func (x *PublishedKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_types_v1_keys_proto_msgTypes[2]
+	mi := &file_mmr_types_v1_keys_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +240,7 @@ func (x *PublishedKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedKeys.ProtoReflect.Descriptor instead.
 func (*PublishedKeys) Descriptor() ([]byte, []int) {
-	return file_mmr_types_v1_keys_proto_rawDescGZIP(), []int{2}
+	return file_mmr_types_v1_keys_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PublishedKeys) GetCertificates() [][]byte {
@@ -226,6 +285,13 @@ func (x *PublishedKeys) GetExternalSenders() [][]byte {
 	return nil
 }
 
+func (x *PublishedKeys) GetTokenKeyLog() []*TokenKeyRecord {
+	if x != nil {
+		return x.TokenKeyLog
+	}
+	return nil
+}
+
 var File_mmr_types_v1_keys_proto protoreflect.FileDescriptor
 
 const file_mmr_types_v1_keys_proto_rawDesc = "" +
@@ -236,7 +302,11 @@ const file_mmr_types_v1_keys_proto_rawDesc = "" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"4\n" +
 	"\bTokenKey\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04spki\x18\x02 \x01(\fR\x04spki\"\xca\x02\n" +
+	"\x04spki\x18\x02 \x01(\fR\x04spki\"H\n" +
+	"\x0eTokenKeyRecord\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
+	"\ftoken_key_id\x18\x02 \x01(\fR\n" +
+	"tokenKeyId\"\x8c\x03\n" +
 	"\rPublishedKeys\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates\x12@\n" +
 	"\fgateway_keys\x18\x02 \x03(\v2\x1d.mmr.types.v1.SignedKeyConfigR\vgatewayKeys\x12<\n" +
@@ -245,7 +315,8 @@ const file_mmr_types_v1_keys_proto_rawDesc = "" +
 	"\n" +
 	"token_keys\x18\x04 \x03(\v2\x16.mmr.types.v1.TokenKeyR\ttokenKeys\x123\n" +
 	"\x16accepted_token_key_ids\x18\x05 \x03(\fR\x13acceptedTokenKeyIds\x12)\n" +
-	"\x10external_senders\x18\x06 \x03(\fR\x0fexternalSendersB\xa4\x01\n" +
+	"\x10external_senders\x18\x06 \x03(\fR\x0fexternalSenders\x12@\n" +
+	"\rtoken_key_log\x18\a \x03(\v2\x1c.mmr.types.v1.TokenKeyRecordR\vtokenKeyLogB\xa4\x01\n" +
 	"\x10com.mmr.types.v1B\tKeysProtoP\x01Z3github.com/mmrelay/mmrelay/gen/mmr/types/v1;typesv1\xa2\x02\x03MTX\xaa\x02\fMmr.Types.V1\xca\x02\fMmr\\Types\\V1\xe2\x02\x18Mmr\\Types\\V1\\GPBMetadata\xea\x02\x0eMmr::Types::V1b\x06proto3"
 
 var (
@@ -260,21 +331,23 @@ func file_mmr_types_v1_keys_proto_rawDescGZIP() []byte {
 	return file_mmr_types_v1_keys_proto_rawDescData
 }
 
-var file_mmr_types_v1_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_mmr_types_v1_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_mmr_types_v1_keys_proto_goTypes = []any{
 	(*SignedKeyConfig)(nil), // 0: mmr.types.v1.SignedKeyConfig
 	(*TokenKey)(nil),        // 1: mmr.types.v1.TokenKey
-	(*PublishedKeys)(nil),   // 2: mmr.types.v1.PublishedKeys
+	(*TokenKeyRecord)(nil),  // 2: mmr.types.v1.TokenKeyRecord
+	(*PublishedKeys)(nil),   // 3: mmr.types.v1.PublishedKeys
 }
 var file_mmr_types_v1_keys_proto_depIdxs = []int32{
 	0, // 0: mmr.types.v1.PublishedKeys.gateway_keys:type_name -> mmr.types.v1.SignedKeyConfig
 	0, // 1: mmr.types.v1.PublishedKeys.queue_keys:type_name -> mmr.types.v1.SignedKeyConfig
 	1, // 2: mmr.types.v1.PublishedKeys.token_keys:type_name -> mmr.types.v1.TokenKey
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 3: mmr.types.v1.PublishedKeys.token_key_log:type_name -> mmr.types.v1.TokenKeyRecord
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_mmr_types_v1_keys_proto_init() }
@@ -288,7 +361,7 @@ func file_mmr_types_v1_keys_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mmr_types_v1_keys_proto_rawDesc), len(file_mmr_types_v1_keys_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
