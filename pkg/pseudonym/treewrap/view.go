@@ -92,6 +92,23 @@ func (v *View) checked(sh *shape) (*View, error) {
 // State returns the state that the view is of; nil before a room's first delta.
 func (v *View) State() *State { return v.state }
 
+// With returns the view with payloads known elsewhere, for occupied leaves whose
+// own are not open: a member that keeps them can repair a suspect state. The
+// caller has checked them against the leaves' credentials.
+func (v *View) With(known map[uint32]primitive.Secret) *View {
+	w := *v
+	w.payloads = maps.Clone(v.payloads)
+	for i, p := range known {
+		if _, occupied := v.state.Bound(i); !occupied {
+			continue
+		}
+		if _, open := w.payloads[i]; !open {
+			w.payloads[i] = p
+		}
+	}
+	return &w
+}
+
 // Suspect reports whether the state needs a full rewrite (SPEC.md R-98).
 func (v *View) Suspect() bool { return v.suspect }
 

@@ -176,3 +176,31 @@ func TestJoinerLinkContext(t *testing.T) {
 		t.Errorf("context %x", got)
 	}
 }
+
+// TestWith asserts that payloads kept elsewhere let a member repair a state that
+// it cannot read, and that none is taken for a leaf without payload.
+func TestWith(t *testing.T) {
+	w := newRoom(t, 4)
+	v, err := treewrap.Read(w.gid, w.hub, primitive.NewSecret()) // nothing opens
+	is(t, "reading with another key", err, treewrap.ErrSuspect)
+	known := map[uint32]primitive.Secret{9: primitive.NewSecret()}
+	reader, err := treewrap.Read(w.gid, w.hub, w.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(known, reader.Payloads())
+	got := v.With(known)
+	if _, ok := got.Payload(9); ok {
+		t.Error("a payload for a leaf that has none")
+	}
+	if _, ok := v.Payload(0); ok {
+		t.Error("the view itself changed")
+	}
+	d, next, err := got.Write(treewrap.Write{Epoch: w.epoch, R: w.r, Leaves: w.leaves, Full: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, full, err := w.hub.Refresh(w.epoch, w.leaves, nil, d); err != nil || !full || next.Suspect() {
+		t.Errorf("full rewrite: %v, full %v", err, full)
+	}
+}
