@@ -67,6 +67,9 @@ var (
 	// ErrForked reports a room whose hub showed this client another history than
 	// it showed before (SPEC.md R-106): nothing is sent any more.
 	ErrForked = errors.New("client: the hub forked this room")
+	// ErrLocked reports a room whose key at the hub a member has replaced by one
+	// that nobody else can compute (SPEC.md R-142): make a new room.
+	ErrLocked = errors.New("client: a member has locked this room; make a new one")
 	// ErrUnverified reports that somebody is not who they should be.
 	ErrUnverified = errors.New("client: identity could not be verified")
 )

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
@@ -21,9 +23,7 @@ import (
 // plan is what a commit is to do, made anew for each epoch it is tried in.
 type plan struct {
 	proposals []*mls.ProposalBody
-	entries   pseudonym.AddAAD   // one per Add, in order
-	linkKeys  []primitive.Secret // the same
-	welcome   []mls.Extension    // of the GroupInfo inside the Welcome
+	added     []*arrival // whom the Adds among them bring, in order
 }
 
 // maxRaces is how often a commit is rebuilt after others were first.
@@ -47,12 +47,18 @@ func (c *Client) update(ctx context.Context, r *room, build func() (*plan, error
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, mmrerr.WrongEpoch), errors.Is(err, mmrerr.LeaveMissing):
-			if err := c.catchUp(ctx, r); err != nil {
-				return err
+		case raced(err):
+			if caught := c.catchUp(ctx, r); caught != nil {
+				return caught
 			}
-			if r.st.Removed {
+			if told := r.told(err); told != nil {
+				return told
+			}
+			switch {
+			case r.st.Removed:
 				return ErrRemoved
+			case r.st.Locked:
+				return ErrLocked
 			}
 			continue
 		default:
@@ -62,57 +68,153 @@ func (c *Client) update(ctx context.Context, r *room, build func() (*plan, error
 	return errors.New("client: others were always first; try again")
 }
 
+// raced reports whether a commit was refused because of what others did
+// meanwhile: after catching up it can be made anew (SPEC.md §19).
+func raced(err error) bool {
+	for _, code := range []mmrerr.Code{mmrerr.WrongEpoch, mmrerr.LeaveMissing, mmrerr.WrapStale, mmrerr.EARStale} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// told takes the proposals that come with mmr/leave-missing, which a joiner may
+// not have as events.
+func (r *room) told(refusal error) error {
+	var e *mmrerr.Error
+	if !errors.As(refusal, &e) || e.Code != mmrerr.LeaveMissing {
+		return nil
+	}
+	d := codec.NewReader(e.Detail)
+	for !d.Empty() {
+		r.propose(d.Vector(len(e.Detail)))
+	}
+	return d.Done()
+}
+
+// propose stores a stand-alone proposal of somebody else for the next commit.
+func (r *room) propose(raw []byte) {
+	if g, _, err := r.g.Process(raw); err == nil {
+		r.g = g
+	}
+}
+
 // stage makes the commit with a fresh address, delivery key and D (SPEC.md
 // R-51), and stores it before anything is sent.
 func (c *Client) stage(ctx context.Context, r *room, p *plan) error {
+	policy, err := r.policy()
+	if err != nil {
+		return err
+	}
+	if err := c.readWrap(ctx, r); err != nil && (len(p.added) > 0 || c.store.broken() != nil) {
+		return errors.Join(errUnread, err)
+	}
 	delivery, _, err := c.makeDelivery(ctx)
 	if err != nil {
 		return err
 	}
-	items := pseudonym.AAD{}
-	if len(p.entries) > 0 {
-		data, err := p.entries.AppendBinary(nil)
-		if err != nil {
-			return err
-		}
-		items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: data})
+	o := member.CommitOptions{
+		ByValue: p.proposals, Now: time.Now(), Leaf: &member.LeafOptions{Extensions: []mls.Extension{delivery}},
+		Welcome: member.WelcomeOptions{WithoutTree: true},
 	}
-	aad, err := items.AppendBinary(nil)
-	if err != nil {
+	if o.AAD, err = r.staticEntries(policy, p.added, &o.Welcome); err != nil {
 		return err
 	}
-	g, staged, err := r.g.Stage(member.CommitOptions{
-		ByValue: p.proposals, AAD: aad, Now: time.Now(), Leaf: &member.LeafOptions{Extensions: []mls.Extension{delivery}},
-		Welcome: member.WelcomeOptions{Extensions: p.welcome, WithoutTree: true},
-	})
+	g, staged, err := r.g.Stage(o)
 	if err != nil {
 		return fmt.Errorf("making a commit: %w", err)
 	}
-	info, err := staged.GroupInfo(member.GroupInfoOptions{WithoutTree: true})
-	if err != nil {
-		return err
-	}
 	d := primitive.NewSecret()
-	body, err := proto.Marshal(&hubv1.UpdateRequest{Commit: staged.Commit(), Welcome: staged.Welcome(), GroupInfo: info, DeliverySecret: d.Bytes()})
-	if err != nil {
-		return err
-	}
-	pub, err := externalPub(info)
-	if err != nil {
-		return err
-	}
 	leaf := staged.Public().Leaf(staged.OwnLeaf())
-	r.st.Pending = &pendingState{
-		Commit: staged.Commit(), ExternalPub: pub, Request: body, RequestID: random(16), D: slices.Clone(d.Bytes()),
-		LinkKeys: make(map[uint32][]byte), LeafKey: leaf.SignatureKey,
+	pending := &pendingState{
+		Commit: staged.Commit(), RequestID: random(16), D: stored(d), LinkKeys: make(map[uint32][]byte), LeafKey: leaf.SignatureKey,
 	}
-	for i, a := range staged.Event().Commit.Added {
-		if i < len(p.linkKeys) {
-			r.st.Pending.LinkKeys[uint32(a)] = slices.Clone(p.linkKeys[i].Bytes())
+	view := staged.Event().Commit
+	for i, a := range view.Added {
+		if i < len(p.added) {
+			pending.LinkKeys[uint32(a)] = slices.Clone(p.added[i].linkKey.Bytes())
 		}
 	}
-	r.g = g
+	req := &hubv1.UpdateRequest{Commit: pending.Commit, Welcome: staged.Welcome(), DeliverySecret: pending.D}
+	info := member.GroupInfoOptions{WithoutTree: true}
+	if wraps(policy) && r.view != nil && !r.view.Suspect() {
+		if err := r.stageDelta(staged, pending, &info); err != nil {
+			return err
+		}
+	}
+	if policy.EAR && len(view.Removed) > 0 { // SPEC.md R-102
+		k, err := exportSecret(staged, seal.LabelEAR)
+		if err != nil {
+			return err
+		}
+		pending.EAR = stored(k)
+		req.NextEarKey = pending.EAR
+	}
+	if req.GroupInfo, err = staged.GroupInfo(info); err != nil {
+		return err
+	}
+	if pending.ExternalPub, err = externalPub(req.GetGroupInfo()); err != nil {
+		return err
+	}
+	if pending.Request, err = proto.Marshal(req); err != nil {
+		return err
+	}
+	r.g, r.st.Pending = g, pending
 	return c.write(r)
+}
+
+// staticEntries returns the authenticated data of a commit: in the static scheme
+// one entry per Add (SPEC.md R-13), and the wrapper key for the Welcome.
+func (r *room) staticEntries(policy *pseudonym.Room, added []*arrival, welcome *member.WelcomeOptions) ([]byte, error) {
+	items := pseudonym.AAD{}
+	if policy.Scheme == pseudonym.SchemeStatic && len(added) > 0 {
+		var entries pseudonym.AddAAD
+		for _, a := range added {
+			if policy.KeyRule(policy.RoleOf(a.user)) == pseudonym.KeyForbidden {
+				entries = append(entries, nil)
+				continue
+			}
+			wrapper, err := primitive.ParseSecret(r.st.Wrapper)
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, pseudonym.WrapStatic(wrapper, r.st.GroupID, a.tbsHash, a.linkKey))
+			welcome.Extensions = []mls.Extension{{
+				Type: mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper), Data: pseudonym.AppendWrapperKey(nil, wrapper),
+			}}
+		}
+		data, err := entries.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: data})
+	}
+	return items.AppendBinary(nil)
+}
+
+// stageDelta writes the link key tree of the staged epoch.
+func (r *room) stageDelta(staged *member.Staged, pending *pendingState, info *member.GroupInfoOptions) error {
+	v := staged.Event().Commit
+	known := secretsOf(r.st.LinkKeys)
+	for _, i := range v.Removed {
+		delete(known, uint32(i))
+	}
+	maps.Copy(known, secretsOf(pending.LinkKeys))
+	d, next, err := writeDelta(r.view, wrapWrite{
+		epoch: uint64(staged.Epoch()), keys: staged, tree: staged.Public(), added: v.Added, known: known, own: uint32(staged.OwnLeaf()),
+	})
+	if err != nil {
+		return err
+	}
+	ext, raw, err := deltaExtension(d)
+	if err != nil {
+		return err
+	}
+	info.Extensions = []mls.Extension{ext}
+	pending.Delta = raw
+	pending.Wrap, err = newWrapState(next)
+	return err
 }
 
 // externalPub reads the external_pub of a GroupInfo, which the hub repeats in
@@ -141,26 +243,45 @@ func (c *Client) write(r *room) error {
 // refusal drops it; if the answer stays unknown, it stays pending.
 func (c *Client) sendPending(ctx context.Context, r *room) error {
 	p := r.st.Pending
-	own, err := r.own()
-	if err != nil {
-		return err
-	}
 	req := new(hubv1.UpdateRequest)
 	if err := proto.Unmarshal(p.Request, req); err != nil {
 		return err
 	}
 	var res hubv1.UpdateResponse
-	err = c.do(ctx, call{
-		to: hubOf(r.st.Hub), method: seal.MethodUpdate, groupID: r.st.GroupID, kind: seal.AuthLeaf, leaf: uint32(r.g.OwnLeaf()), signer: own,
-		body: req, id: [16]byte(p.RequestID),
-	}, &res)
-	if err != nil {
-		if refused(err) {
-			return errors.Join(err, c.discard(r))
+	err := c.roomRequest(ctx, r, seal.MethodUpdate, [16]byte(p.RequestID), req, &res)
+	switch {
+	case errors.Is(err, mmrerr.EARStale):
+		// A commit has rotated the key, perhaps this very one: its event tells.
+		if err := c.catchUp(ctx, r); err != nil {
+			return err
 		}
+		if r.confirmed == messageHash(p.Commit) {
+			return nil
+		}
+		return errors.Join(mmrerr.WrongEpoch, c.discardPending(r, p))
+	case err != nil && refused(err):
+		return errors.Join(err, c.discard(r))
+	case err != nil:
 		return err
 	}
-	return c.adopt(ctx, r, res.GetAccepted(), &seal.CommitEvent{Commit: p.Commit, ExternalPub: p.ExternalPub})
+	e := &seal.CommitEvent{Commit: p.Commit, ExternalPub: p.ExternalPub, Delta: p.Delta}
+	if len(p.EAR) > 0 {
+		k, err := primitive.ParseSecret(p.EAR)
+		if err != nil {
+			return err
+		}
+		id := seal.NewEARKey(k, r.st.GroupID).ID()
+		e.EARID = id[:]
+	}
+	return c.adopt(ctx, r, res.GetAccepted(), e)
+}
+
+// discardPending drops the staged commit if it is still that one.
+func (c *Client) discardPending(r *room, p *pendingState) error {
+	if r.st.Pending != p {
+		return nil
+	}
+	return c.discard(r)
 }
 
 // refused reports whether the service said no, as opposed to not answering.
@@ -203,6 +324,8 @@ func (c *Client) adopt(ctx context.Context, r *room, a *hubv1.Accepted, body sea
 	switch {
 	case r.st.Forked:
 		return ErrForked
+	case r.st.Locked:
+		return ErrLocked
 	case r.st.Removed:
 		return ErrRemoved
 	}
@@ -243,18 +366,13 @@ func (c *Client) settle(ctx context.Context, r *room) error {
 	return nil
 }
 
-// learnAll reads all link entries of a room from the hub.
+// learnAll reads all link keys of a room from the hub.
 func (c *Client) learnAll(ctx context.Context, r *room) error {
-	own, err := r.own()
-	if err != nil {
-		return err
+	if len(r.st.Wrapper) == 0 {
+		return c.readWrap(ctx, r)
 	}
 	res := new(hubv1.GroupInfoResponse)
-	err = c.do(ctx, call{
-		to: hubOf(r.st.Hub), method: seal.MethodGroupInfo, groupID: r.st.GroupID, kind: seal.AuthLeaf, leaf: uint32(r.g.OwnLeaf()), signer: own,
-		body: &hubv1.GroupInfoRequest{},
-	}, res)
-	if err != nil {
+	if err := c.roomCall(ctx, r, seal.MethodGroupInfo, &hubv1.GroupInfoRequest{}, res); err != nil {
 		return err
 	}
 	for _, e := range res.GetLinkEntries() {

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -20,7 +22,7 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 	now := time.Now()
 	p := r.st.Pending
 	r.st.Pending = nil
-	before := r.names(c)
+	before, old := r.names(c), r.g.Public()
 	if p != nil && string(p.Commit) == string(body.Commit) {
 		g, _, err := r.g.Confirm()
 		if err != nil {
@@ -33,7 +35,18 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 			return err
 		}
 		r.setK(seal.NewDeliveryKey(d, r.st.GroupID, e.Epoch+1, p.LeafKey), now)
+		r.dropReplaced(old)
 		maps.Copy(r.st.LinkKeys, p.LinkKeys)
+		r.confirmed = messageHash(p.Commit)
+		if p.Wrap != nil {
+			v, err := p.Wrap.view(r.st.GroupID, r.st.LinkKeys)
+			if err != nil {
+				return err
+			}
+			if err := r.setView(v); err != nil {
+				return err
+			}
+		}
 	} else {
 		g, ev, err := r.g.Process(body.Commit)
 		if err != nil {
@@ -46,15 +59,29 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 			r.st.Removed = true
 			return c.emit(b, Event{Kind: KindRemoved, Room: r.st.uri(), Seq: e.Seq, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()})
 		}
-		old := r.g
+		before := r.g
 		r.g = g
-		old.Retire(g)
+		r.dropReplaced(old)
+		r.openJoinerLink(before, ev)
+		before.Retire(g)
 		r.setK(r.deliveryKey().Next(), now)
-		c.learnLinks(r, ev.Commit)
+		if err := c.learnLinks(r, ev.Commit, body.Delta); err != nil {
+			return err
+		}
 		if err := c.answered(ctx, r, ev, b); err != nil {
 			return err
 		}
 	}
+	if err := r.rotated(body.EARID); err != nil {
+		r.st.Locked = true
+		if err := c.emit(b, Event{Kind: KindLocked, Room: r.st.uri(), Seq: e.Seq}); err != nil {
+			return err
+		}
+	}
+	for _, raw := range body.HubProposals { // SPEC.md R-114
+		r.propose(raw)
+	}
+	r.plan(c.opts.refreshDelay)
 	r.prune()
 	if r.st.Peer != "" {
 		return nil // connection rooms are not shown
@@ -65,8 +92,59 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 	})
 }
 
-// learnLinks opens the link keys that a commit brought (SPEC.md R-17).
-func (c *Client) learnLinks(r *room, v *mls.CommitView) {
+// dropReplaced forgets link keys of leaves whose credential is another one now
+// (SPEC.md R-7).
+func (r *room) dropReplaced(old *mls.PublicGroup) {
+	for i := range r.st.LinkKeys {
+		was, is := old.Leaf(mls.LeafIndex(i)), r.g.Public().Leaf(mls.LeafIndex(i))
+		if was == nil || is == nil || !was.Credential.Equal(is.Credential) {
+			delete(r.st.LinkKeys, i)
+			delete(r.st.Seen, i)
+		}
+	}
+}
+
+// openJoinerLink opens the link key of a joiner whose leaf is not in a delta,
+// with the external key of the epoch that ends (SPEC.md R-97).
+func (r *room) openJoinerLink(before *member.Group, ev *mls.Event) {
+	if !ev.Commit.External || ev.Commit.PathLeaf == nil {
+		return
+	}
+	aad, err := pseudonym.ParseAAD(ev.AAD)
+	if err != nil {
+		return
+	}
+	data, ok := aad.Get(pseudonym.AADJoinerLink)
+	if !ok {
+		return
+	}
+	cred, err := credentialOf(ev.Commit.PathLeaf)
+	if err != nil {
+		return
+	}
+	d := codec.NewReader(data)
+	c := primitive.ReadHPKECiphertext(d, primitive.SecretSize+primitive.TagSize)
+	if d.Done() != nil {
+		return
+	}
+	key, err := before.DecryptExternal(treewrap.LabelJoinerLink, treewrap.JoinerLinkContext(r.st.GroupID, cred.Hash()), c.KEMOutput, c.Ciphertext)
+	if err != nil || len(key) != primitive.SecretSize {
+		return
+	}
+	r.st.LinkKeys[uint32(ev.Commit.Committer)] = key
+}
+
+// learnLinks opens the link keys that a commit brought: those of its delta, or
+// of its static entries (SPEC.md ).
+func (c *Client) learnLinks(r *room, v *mls.CommitView, delta []byte) error {
+	if len(delta) > 0 {
+		return r.applyDelta(delta, v.Added)
+	}
+	r.learnStatic(v)
+	return nil
+}
+
+func (r *room) learnStatic(v *mls.CommitView) {
 	aad, err := pseudonym.ParseAAD(v.AAD)
 	if err != nil {
 		return
@@ -103,7 +181,7 @@ func (r *room) openEntry(index uint32, entry []byte) {
 		return
 	}
 	if key, err := pseudonym.UnwrapStatic(wrapper, r.st.GroupID, cred.Hash(), entry); err == nil {
-		r.st.LinkKeys[index] = slices.Clone(key.Bytes())
+		r.st.LinkKeys[index] = stored(key)
 	}
 }
 

@@ -158,9 +158,11 @@ func (c *Client) request(conn *connectionState, r *room, p *pseudonym.Connection
 	if err != nil {
 		return nil, err
 	}
-	wrapper, err := secretOf(r.st.Wrapper)
-	if err != nil {
-		return nil, err
+	var wrapper primitive.Secret // of the static scheme
+	if len(r.st.Wrapper) > 0 {
+		if wrapper, err = secretOf(r.st.Wrapper); err != nil {
+			return nil, err
+		}
 	}
 	q, err := pseudonym.ConnectionRequest{
 		Chain: c.real.Chain, RoomID: r.st.GroupID, WrapperKey: wrapper, ConnectionKey: own, ResponseKey: response.Public(),
@@ -322,7 +324,7 @@ func (c *Client) Accept(ctx context.Context, id string) error {
 	}
 	c.conns[q.User] = conn
 	_, err = c.enter(ctx, entry{
-		hub: q.raw.HubDomain, groupID: q.raw.RoomID, code: pseudonym.JoinCode(q.raw.LinkSeed, q.raw.RoomID), wrapper: q.raw.WrapperKey, peer: q.User,
+		hub: q.raw.HubDomain, groupID: q.raw.RoomID, linkID: q.raw.LinkID, seed: q.raw.LinkSeed, wrapper: q.raw.WrapperKey, peer: q.User,
 		trust: func(_ string, names map[uint32]string) bool {
 			for _, n := range names {
 				if n != q.User {

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
@@ -12,18 +11,24 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
 // CreateRoom makes a room at a hub and returns its URI. Its members are added
 // with Add, or join by a link made with CreateLink.
-func (c *Client) CreateRoom(ctx context.Context, hub string) (string, error) {
+func (c *Client) CreateRoom(ctx context.Context, hub string, opts ...RoomOption) (string, error) {
 	if err := c.ready(ctx); err != nil {
 		return "", err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, err := c.create(ctx, hub, "", func(p *pseudonym.Room, _ []byte) { p.JoinRule = pseudonym.JoinByLink })
+	r, err := c.create(ctx, hub, "", func(p *pseudonym.Room, _ []byte) {
+		p.JoinRule = pseudonym.JoinByLink
+		for _, o := range opts {
+			o.shape(p)
+		}
+	})
 	if err != nil {
 		return "", fmt.Errorf("creating a room: %w", err)
 	}
@@ -47,7 +52,7 @@ func (c *Client) create(ctx context.Context, hub, peer string, shape func(p *pse
 	}
 	groupID := member.RandomGroupID()
 	policy := &pseudonym.Room{
-		Requirement: pseudonym.RequireAll, Scheme: pseudonym.SchemeStatic, DefaultRole: pseudonym.Member,
+		Requirement: pseudonym.RequireAll, Scheme: pseudonym.SchemeStatic, EAR: false, DefaultRole: pseudonym.Member,
 		Roles: []pseudonym.RoleEntry{{User: user, Role: pseudonym.Admin}}, Limits: pseudonym.DefaultLimits(),
 	}
 	shape(policy, groupID)
@@ -59,27 +64,24 @@ func (c *Client) create(ctx context.Context, hub, peer string, shape func(p *pse
 	if err != nil {
 		return nil, err
 	}
-	info, err := g.GroupInfo(member.GroupInfoOptions{})
-	if err != nil {
-		return nil, err
-	}
-	wrapper, d := primitive.NewSecret(), primitive.NewSecret()
+	d := primitive.NewSecret()
 	r := &room{g: g, st: roomState{
-		GroupID: groupID, Hub: hub, Peer: peer, Suite: uint16(Suite), Wrapper: slices.Clone(wrapper.Bytes()),
+		GroupID: groupID, Hub: hub, Peer: peer, Suite: uint16(Suite),
 		Signers:  map[string][]byte{b64(leaf.signer.Public()): leaf.signer.Private()},
-		LinkKeys: map[uint32][]byte{0: slices.Clone(leaf.linkKey.Bytes())}, Seen: make(map[uint32]string),
+		LinkKeys: map[uint32][]byte{0: stored(leaf.linkKey)}, Seen: make(map[uint32]string),
 		Buffer: make(map[uint64][]byte), Sent: make(map[string]bool),
 	}}
 	signer, err := newLeafSigner(Suite, leaf.signer)
 	if err != nil {
 		return nil, err
 	}
+	req := &hubv1.CreateRoomRequest{DeliverySecret: d.Bytes()}
+	if err := r.found(policy, leaf, req); err != nil {
+		return nil, err
+	}
 	var res hubv1.CreateRoomResponse
 	err = c.do(ctx, call{
-		to: hubOf(hub), method: seal.MethodCreateRoom, groupID: groupID, token: true, kind: seal.AuthNewLeaf, signer: signer,
-		body: &hubv1.CreateRoomRequest{
-			GroupInfo: info, LinkEntry: pseudonym.WrapStatic(wrapper, groupID, leaf.tbs.Hash(), leaf.linkKey), DeliverySecret: d.Bytes(),
-		},
+		to: hubOf(hub), method: seal.MethodCreateRoom, groupID: groupID, ear: r.earKey(), token: true, kind: seal.AuthNewLeaf, signer: signer, body: req,
 	}, &res)
 	if err != nil {
 		return nil, err
@@ -105,6 +107,44 @@ func (c *Client) create(ctx context.Context, hub, peer string, shape func(p *pse
 	}
 	c.rooms[r.id()] = r
 	return r, nil
+}
+
+// found completes the creation with what the room's scheme needs: the creator's
+// static entry, or the first state of the link key tree (SPEC.md R-120).
+func (r *room) found(policy *pseudonym.Room, leaf *newLeaf, req *hubv1.CreateRoomRequest) error {
+	o := member.GroupInfoOptions{}
+	switch {
+	case policy.Requirement == pseudonym.RequireNone:
+	case policy.Scheme == pseudonym.SchemeStatic:
+		wrapper := primitive.NewSecret()
+		r.st.Wrapper = stored(wrapper)
+		req.LinkEntry = pseudonym.WrapStatic(wrapper, r.st.GroupID, leaf.tbs.Hash(), leaf.linkKey)
+	default:
+		d, v, err := writeDelta(treewrap.New(r.st.GroupID), wrapWrite{
+			keys: r.g, tree: r.g.Public(), known: map[uint32]primitive.Secret{0: leaf.linkKey},
+		})
+		if err != nil {
+			return err
+		}
+		ext, _, err := deltaExtension(d)
+		if err != nil {
+			return err
+		}
+		if err := r.setView(v); err != nil {
+			return err
+		}
+		o.Extensions = []mls.Extension{ext}
+	}
+	if policy.EAR {
+		k, err := exportSecret(r.g, seal.LabelEAR)
+		if err != nil {
+			return err
+		}
+		r.st.EAR = stored(k)
+	}
+	var err error
+	req.GroupInfo, err = r.g.GroupInfo(o)
+	return err
 }
 
 // hubIdentity returns the external_senders extension that names the hub, from

@@ -18,6 +18,7 @@ const (
 	KindRemoved   Kind = "removed"   // this client was removed from a room
 	KindConnected Kind = "connected" // a connection is complete; User is the peer
 	KindForked    Kind = "forked"    // the hub showed two histories of a room
+	KindLocked    Kind = "locked"    // a member made the room unusable for all others
 )
 
 // Event is something that happened in a room.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -27,13 +29,14 @@ func (c *Client) CreateLink(ctx context.Context, roomURI string, validity time.D
 	if err != nil {
 		return "", err
 	}
-	wrapper, err := primitive.ParseSecret(r.st.Wrapper)
-	if err != nil {
-		return "", err
-	}
 	link := &pseudonym.JoinLink{
-		HubDomain: r.st.Hub, GroupID: r.st.GroupID, LinkID: [16]byte(random(16)), Seed: primitive.NewSecret(), WrapperKey: wrapper,
+		HubDomain: r.st.Hub, GroupID: r.st.GroupID, LinkID: [16]byte(random(16)), Seed: primitive.NewSecret(),
 		Inviter: c.self, NotAfter: uint64(time.Now().Add(validity).Unix()),
+	}
+	if len(r.st.Wrapper) > 0 {
+		if link.WrapperKey, err = primitive.ParseSecret(r.st.Wrapper); err != nil {
+			return "", err
+		}
 	}
 	err = c.update(ctx, r, func() (*plan, error) {
 		policy, err := r.policy()
@@ -71,7 +74,7 @@ func (c *Client) Join(ctx context.Context, linkURI string) (string, error) {
 		return "", errors.New("client: already in this room")
 	}
 	r, err := c.enter(ctx, entry{
-		hub: link.HubDomain, groupID: link.GroupID, code: link.Code(), wrapper: link.WrapperKey,
+		hub: link.HubDomain, groupID: link.GroupID, linkID: link.LinkID, seed: link.Seed, wrapper: link.WrapperKey,
 		trust: func(signer string, names map[uint32]string) bool {
 			// SPEC.md R-27: the GroupInfo's signer is verified, and the inviter is in the room.
 			for _, n := range names {
@@ -92,9 +95,10 @@ func (c *Client) Join(ctx context.Context, linkURI string) (string, error) {
 type entry struct {
 	hub     string
 	groupID []byte
-	code    primitive.Secret
-	wrapper primitive.Secret
-	peer    string // of a connection room
+	linkID  [16]byte
+	seed    primitive.Secret // link_seed
+	wrapper primitive.Secret // static scheme
+	peer    string           // of a connection room
 	// trust decides, before anything is disclosed, by the verified user who signed
 	// the GroupInfo and the users of all leaves (SPEC.md ).
 	trust func(signer string, names map[uint32]string) bool
@@ -102,23 +106,47 @@ type entry struct {
 	items func(tbsHash [32]byte, epoch uint64) (pseudonym.AAD, error)
 }
 
+func (in *entry) code() []byte { return pseudonym.JoinCode(in.seed, in.groupID).Bytes() }
+
+func (in *entry) key() *primitive.KEMPrivateKey { return pseudonym.JoinKey(in.seed, in.groupID) }
+
 // enter joins a room by external commit (SPEC.md ). mu is held.
 func (c *Client) enter(ctx context.Context, in entry) (*room, error) {
-	err := c.do(ctx, call{to: hubOf(in.hub), method: seal.MethodLinkInfo, groupID: in.groupID, kind: seal.AuthNone, body: &hubv1.LinkInfoRequest{Code: in.code.Bytes()}}, new(hubv1.LinkInfoResponse))
+	ear, err := c.linkInfo(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	for range maxRaces {
-		r, err := c.tryEnter(ctx, in)
-		if errors.Is(err, mmrerr.WrongEpoch) {
+		r, err := c.tryEnter(ctx, in, ear)
+		switch {
+		case errors.Is(err, mmrerr.WrongEpoch), errors.Is(err, mmrerr.WrapStale):
 			continue // somebody committed meanwhile: with the new epoch's GroupInfo again
+		case errors.Is(err, mmrerr.NoRoom) && ear.Present():
+			next, linkErr := c.linkInfo(ctx, in) // perhaps the key was rotated meanwhile
+			if linkErr != nil || next.Equal(ear) {
+				return nil, err
+			}
+			ear = next
+			continue
 		}
 		return r, err
 	}
 	return nil, errors.New("client: others were always first; try again")
 }
 
-func (c *Client) tryEnter(ctx context.Context, in entry) (*room, error) {
+// linkInfo asks for the key at rest of a link's room (SPEC.md R-125); absent
+// where the hub has a key of its own.
+func (c *Client) linkInfo(ctx context.Context, in entry) (primitive.Secret, error) {
+	var res hubv1.LinkInfoResponse
+	err := c.do(ctx, call{to: hubOf(in.hub), method: seal.MethodLinkInfo, groupID: in.groupID, kind: seal.AuthNone, body: &hubv1.LinkInfoRequest{Code: in.code()}}, &res)
+	if err != nil || len(res.GetLinkBox()) == 0 {
+		return primitive.Secret{}, err
+	}
+	k, err := seal.OpenLink(in.key(), in.groupID, res.GetLinkBox())
+	return k.Secret(), err
+}
+
+func (c *Client) tryEnter(ctx context.Context, in entry, ear primitive.Secret) (*room, error) {
 	user, err := pseudonym.NewID(c.account.Domain, pseudonym.User)
 	if err != nil {
 		return nil, err
@@ -132,25 +160,28 @@ func (c *Client) tryEnter(ctx context.Context, in entry) (*room, error) {
 		return nil, err
 	}
 	info := new(hubv1.GroupInfoResponse)
-	err = c.do(ctx, call{to: hubOf(in.hub), method: seal.MethodGroupInfo, groupID: in.groupID, kind: seal.AuthNewLeaf, signer: signer, body: &hubv1.GroupInfoRequest{Code: in.code.Bytes()}}, info)
+	err = c.do(ctx, call{to: hubOf(in.hub), method: seal.MethodGroupInfo, groupID: in.groupID, ear: ear, kind: seal.AuthNewLeaf, signer: signer, body: &hubv1.GroupInfoRequest{Code: in.code()}}, info)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.authenticateRoom(in, info); err != nil {
-		return nil, err
-	}
-	m, err := mls.ParseMessage(info.GetGroupInfo(), nil)
+	found, err := c.authenticateRoom(in, info)
 	if err != nil {
 		return nil, err
 	}
 	items := pseudonym.AAD{}
-	own, err := pseudonym.AddAAD{pseudonym.WrapStatic(in.wrapper, in.groupID, leaf.tbs.Hash(), leaf.linkKey)}.AppendBinary(nil)
-	if err != nil {
-		return nil, err
+	if found.policy.Scheme == pseudonym.SchemeStatic {
+		entry := pseudonym.AddAAD{nil}
+		if found.policy.KeyRule(found.policy.DefaultRole) != pseudonym.KeyForbidden {
+			entry[0] = pseudonym.WrapStatic(in.wrapper, in.groupID, leaf.tbs.Hash(), leaf.linkKey)
+		}
+		own, err := entry.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: own})
 	}
-	items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: own})
 	if in.items != nil {
-		more, err := in.items(leaf.tbs.Hash(), m.GroupInfo.Context.Epoch)
+		more, err := in.items(leaf.tbs.Hash(), found.epoch)
 		if err != nil {
 			return nil, err
 		}
@@ -164,30 +195,93 @@ func (c *Client) tryEnter(ctx context.Context, in entry) (*room, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.commitJoin(ctx, in, info, leaf, signer, g, staged)
+	r := newRoom(in, ear, leaf, g, staged)
+	return r, c.commitJoin(ctx, r, in, info, found, signer, staged)
+}
+
+// newRoom is the room of an external commit that was not sent yet.
+func newRoom(in entry, ear primitive.Secret, leaf *newLeaf, g *member.Group, staged *member.Staged) *room {
+	return &room{g: g, st: roomState{
+		GroupID: in.groupID, Hub: in.hub, Suite: uint16(Suite), Peer: in.peer, Wrapper: stored(in.wrapper), EAR: stored(ear),
+		Signers: map[string][]byte{b64(leaf.signer.Public()): leaf.signer.Private()}, Seen: make(map[uint32]string),
+		LinkKeys: map[uint32][]byte{uint32(staged.OwnLeaf()): stored(leaf.linkKey)}, Buffer: make(map[uint64][]byte), Sent: make(map[string]bool),
+		Pending: &pendingState{Commit: staged.Commit(), RequestID: random(16), D: random(32), Join: true, LeafKey: leaf.signer.Public()},
+	}}
+}
+
+// foundRoom is a room that passed authentication and is not joined yet.
+type foundRoom struct {
+	policy *pseudonym.Room
+	epoch  uint64
+	view   *treewrap.View // of its link key tree
 }
 
 // authenticateRoom checks a room before anything is disclosed to it: it is a
 // room at this hub, and the member who signed the GroupInfo, all others, and
 // the application's condition are what they should be.
-func (c *Client) authenticateRoom(in entry, info *hubv1.GroupInfoResponse) error {
+func (c *Client) authenticateRoom(in entry, info *hubv1.GroupInfoResponse) (*foundRoom, error) {
 	o := memberOptions()
 	g, err := mls.NewPublicGroup(info.GetGroupInfo(), info.GetRatchetTree(), &o.Options)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if string(g.GroupID()) != string(in.groupID) {
-		return ErrUnverified
+		return nil, ErrUnverified
 	}
-	if _, _, err := c.checkRoom(in.hub, g); err != nil {
-		return err
+	found := &foundRoom{epoch: g.Epoch()}
+	if found.policy, _, err = c.checkRoom(in.hub, g); err != nil {
+		return nil, err
 	}
 	m, err := mls.ParseMessage(info.GetGroupInfo(), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	names := make(map[uint32]string)
-	for _, e := range info.GetLinkEntries() {
+	keys := make(map[uint32]primitive.Secret)
+	switch {
+	case found.policy.Requirement == pseudonym.RequireNone:
+	case found.policy.Scheme == pseudonym.SchemeStatic:
+		if !in.wrapper.Present() {
+			return nil, ErrUnverified // a link for the other scheme
+		}
+		keys = openEntries(in, g, info.GetLinkEntries())
+	default:
+		if found.view, err = openLinked(in, info.GetWrapState()); err != nil {
+			return nil, err
+		}
+		keys = found.view.Payloads()
+	}
+	names := c.namesOf(g, keys)
+	if found.policy.Requirement != pseudonym.RequireAll {
+		return found, nil // nobody discloses who he is, or nobody must
+	}
+	signer, ok := names[uint32(m.GroupInfo.Signer)]
+	if !ok || !in.trust(signer, names) {
+		return nil, ErrUnverified
+	}
+	return found, nil
+}
+
+// openLinked reads the link key tree with the key of a link (SPEC.md R-97).
+func openLinked(in entry, state []byte) (*treewrap.View, error) {
+	s, err := treewrap.ParseState(state)
+	if err != nil {
+		return nil, err
+	}
+	top, err := s.OpenTop(in.groupID, in.linkID, in.key())
+	if err != nil {
+		return nil, ErrUnverified
+	}
+	v, err := treewrap.ReadTop(in.groupID, s, top)
+	if errors.Is(err, treewrap.ErrSuspect) {
+		return nil, ErrUnverified
+	}
+	return v, err
+}
+
+// openEntries opens the static entries of a room.
+func openEntries(in entry, g *mls.PublicGroup, entries []*hubv1.LinkEntry) map[uint32]primitive.Secret {
+	keys := make(map[uint32]primitive.Secret)
+	for _, e := range entries {
 		l := g.Leaf(mls.LeafIndex(e.GetLeafIndex()))
 		if l == nil {
 			continue
@@ -196,42 +290,65 @@ func (c *Client) authenticateRoom(in entry, info *hubv1.GroupInfoResponse) error
 		if err != nil {
 			continue
 		}
-		key, err := pseudonym.UnwrapStatic(in.wrapper, in.groupID, cred.Hash(), e.GetEntry())
+		if key, err := pseudonym.UnwrapStatic(in.wrapper, in.groupID, cred.Hash(), e.GetEntry()); err == nil {
+			keys[e.GetLeafIndex()] = key
+		}
+	}
+	return keys
+}
+
+// namesOf are the verified users of a tree's leaves.
+func (c *Client) namesOf(g *mls.PublicGroup, keys map[uint32]primitive.Secret) map[uint32]string {
+	names := make(map[uint32]string)
+	for i, l := range g.Members() {
+		cred, err := credentialOf(l)
 		if err != nil {
 			continue
 		}
+		key, ok := keys[uint32(i)]
+		if !ok {
+			continue
+		}
 		if real, err := cred.Reveal(key, c.trust.Providers, time.Now()); err == nil {
-			names[e.GetLeafIndex()] = real.User.String()
+			names[uint32(i)] = real.User.String()
 		}
 	}
-	signer, ok := names[uint32(m.GroupInfo.Signer)]
-	if !ok || !in.trust(signer, names) {
-		return ErrUnverified
-	}
-	return nil
+	return names
 }
 
 // commitJoin stores the join, sends it, and adopts it when it was accepted.
-func (c *Client) commitJoin(ctx context.Context, in entry, info *hubv1.GroupInfoResponse, leaf *newLeaf, signer leafSigner, g *member.Group, staged *member.Staged) (*room, error) {
-	gi, err := staged.GroupInfo(member.GroupInfoOptions{WithoutTree: true})
-	if err != nil {
-		return nil, err
+func (c *Client) commitJoin(ctx context.Context, r *room, in entry, info *hubv1.GroupInfoResponse, found *foundRoom, signer leafSigner, staged *member.Staged) error {
+	p := r.st.Pending
+	o := member.GroupInfoOptions{WithoutTree: true}
+	if found.view != nil {
+		known := map[uint32]primitive.Secret{}
+		if found.policy.KeyRule(found.policy.DefaultRole) != pseudonym.KeyForbidden {
+			maps.Copy(known, secretsOf(r.st.LinkKeys))
+		}
+		d, v, err := writeDelta(found.view, wrapWrite{
+			epoch: uint64(staged.Epoch()), keys: staged, tree: staged.Public(), known: known, own: uint32(staged.OwnLeaf()),
+		})
+		if err != nil {
+			return err
+		}
+		ext, raw, err := deltaExtension(d)
+		if err != nil {
+			return err
+		}
+		o.Extensions, p.Delta = []mls.Extension{ext}, raw
+		if p.Wrap, err = newWrapState(v); err != nil {
+			return err
+		}
 	}
-	d := primitive.NewSecret()
-	req := &hubv1.ExternalJoinRequest{Commit: staged.Commit(), GroupInfo: gi, DeliverySecret: d.Bytes(), Code: in.code.Bytes()}
-	body, err := proto.Marshal(req)
+	gi, err := staged.GroupInfo(o)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	index := uint32(staged.OwnLeaf())
-	r := &room{g: g, st: roomState{
-		GroupID: in.groupID, Hub: in.hub, Suite: uint16(Suite), Peer: in.peer, Wrapper: slices.Clone(in.wrapper.Bytes()),
-		Signers: map[string][]byte{b64(leaf.signer.Public()): leaf.signer.Private()}, Seen: make(map[uint32]string),
-		LinkKeys: map[uint32][]byte{index: slices.Clone(leaf.linkKey.Bytes())}, Buffer: make(map[uint64][]byte), Sent: make(map[string]bool),
-		Pending: &pendingState{Commit: staged.Commit(), Request: body, RequestID: random(16), D: slices.Clone(d.Bytes()), Join: true, LeafKey: leaf.signer.Public()},
-	}}
+	if p.Request, err = proto.Marshal(&hubv1.ExternalJoinRequest{Commit: p.Commit, GroupInfo: gi, DeliverySecret: p.D, Code: in.code()}); err != nil {
+		return err
+	}
 	if err := c.write(r); err != nil {
-		return nil, err
+		return err
 	}
 	c.rooms[r.id()] = r
 	entries := make(map[uint32][]byte)
@@ -241,9 +358,9 @@ func (c *Client) commitJoin(ctx context.Context, in entry, info *hubv1.GroupInfo
 	err = c.sendJoin(ctx, r, signer, entries)
 	if err != nil && refused(err) {
 		b := make(batch)
-		return nil, errors.Join(err, c.forgetRoom(r, b), c.store.Write(b))
+		return errors.Join(err, c.forgetRoom(r, b), c.store.Write(b))
 	}
-	return r, err
+	return err
 }
 
 // sendJoin sends the stored external commit and enters the room when it was accepted.
@@ -254,7 +371,7 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 		return err
 	}
 	err := c.do(ctx, call{
-		to: hubOf(r.st.Hub), method: seal.MethodExternalJoin, groupID: r.st.GroupID, token: true, kind: seal.AuthNewLeaf, signer: signer,
+		to: hubOf(r.st.Hub), method: seal.MethodExternalJoin, groupID: r.st.GroupID, ear: r.earKey(), token: true, kind: seal.AuthNewLeaf, signer: signer,
 		body: req, id: [16]byte(p.RequestID),
 	}, res)
 	if err != nil {
@@ -274,6 +391,15 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 	r.setK(seal.NewDeliveryKey(d, r.st.GroupID, r.g.Epoch(), p.LeafKey), time.Now())
 	r.st.PrevK = nil
 	r.st.Seq, r.st.Chain, r.st.Pending = a.GetSeq(), a.GetChain(), nil
+	if p.Wrap != nil {
+		v, err := p.Wrap.view(r.st.GroupID, r.st.LinkKeys)
+		if err != nil {
+			return err
+		}
+		if err := r.setView(v); err != nil {
+			return err
+		}
+	}
 	for i, e := range entries {
 		if i != uint32(r.g.OwnLeaf()) {
 			r.openEntry(i, e)

@@ -253,6 +253,10 @@ func (c *Client) watchGaps(ctx context.Context) {
 				c.opts.log.Warn("a repair did not work")
 			}
 		}
+		if err := c.upkeep(ctx, false); err != nil {
+			c.mu.Unlock()
+			return
+		}
 		now := time.Now()
 		for _, r := range c.rooms {
 			if r.st.GapSince != 0 && now.Sub(time.UnixMilli(r.st.GapSince)) >= c.opts.gapWait {

@@ -34,17 +34,9 @@ func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error
 		fetched = append(fetched, a...)
 	}
 	return c.update(ctx, r, func() (*plan, error) {
-		wrapper, err := primitive.ParseSecret(r.st.Wrapper)
-		if err != nil {
-			return nil, err
-		}
-		p := &plan{welcome: []mls.Extension{{
-			Type: mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper), Data: pseudonym.AppendWrapperKey(nil, wrapper),
-		}}}
+		p := &plan{added: fetched}
 		for _, a := range fetched {
 			p.proposals = append(p.proposals, mls.AddProposal(a.kp))
-			p.entries = append(p.entries, pseudonym.WrapStatic(wrapper, r.st.GroupID, a.tbsHash, a.linkKey))
-			p.linkKeys = append(p.linkKeys, a.linkKey)
 		}
 		return p, nil
 	})
@@ -53,6 +45,7 @@ func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error
 // arrival is a client about to be added.
 type arrival struct {
 	kp      *mls.KeyPackage
+	user    pseudonym.ID
 	tbsHash [32]byte
 	linkKey primitive.Secret
 }
@@ -98,7 +91,7 @@ func (c *Client) fetchPackages(ctx context.Context, user string) ([]*arrival, er
 		if err != nil || real.User.String() != user {
 			return nil, ErrUnverified
 		}
-		out = append(out, &arrival{kp, cred.Hash(), linkKey})
+		out = append(out, &arrival{kp, cred.User, cred.Hash(), linkKey})
 	}
 	if len(out) == 0 {
 		return nil, mmrerr.NoConsent
@@ -263,15 +256,19 @@ func (c *Client) finishOutgoing(ctx context.Context, r *room) error {
 // sendOutgoing sends the stored message. It is forgotten when its fate is known.
 func (c *Client) sendOutgoing(ctx context.Context, r *room) error {
 	o := r.st.Outgoing
-	own, err := r.own()
-	if err != nil {
-		return err
-	}
 	var res hubv1.SubmitResponse
-	err = c.do(ctx, call{
-		to: hubOf(r.st.Hub), method: seal.MethodSubmit, groupID: r.st.GroupID, kind: seal.AuthLeaf, leaf: uint32(r.g.OwnLeaf()), signer: own,
-		body: &hubv1.SubmitRequest{Message: o.Message}, id: [16]byte(o.RequestID),
-	}, &res)
+	err := c.roomRequest(ctx, r, seal.MethodSubmit, [16]byte(o.RequestID), &hubv1.SubmitRequest{Message: o.Message}, &res)
+	if errors.Is(err, mmrerr.EARStale) {
+		// A commit has rotated the key. If the message was accepted before it, the
+		// log says so, and it must not be sent again.
+		if err := c.catchUp(ctx, r); err != nil {
+			return err
+		}
+		if r.st.Outgoing != o {
+			return nil
+		}
+		err = mmrerr.EpochTooOld
+	}
 	if err != nil {
 		if !refused(err) {
 			return err
@@ -280,5 +277,11 @@ func (c *Client) sendOutgoing(ctx context.Context, r *room) error {
 		delete(r.st.Sent, messageHash(o.Message))
 		return errors.Join(err, c.write(r))
 	}
-	return c.adopt(ctx, r, res.GetAccepted(), &seal.MessageEvent{Message: o.Message})
+	e := &seal.MessageEvent{Message: o.Message}
+	if len(res.GetFrank()) > 0 {
+		if e.Frank, err = seal.ParseFrank(res.GetFrank()); err != nil {
+			return err
+		}
+	}
+	return c.adopt(ctx, r, res.GetAccepted(), e)
 }

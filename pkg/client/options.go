@@ -16,7 +16,9 @@ type options struct {
 	poolSets int
 	tokens   int
 	gapWait  time.Duration
-	dial     func(ctx context.Context, addr string) (net.Conn, error)
+	// refreshDelay bounds the random time before a refresh of link keys.
+	refreshDelay time.Duration
+	dial         func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 type optionFunc func(*options)
@@ -45,6 +47,12 @@ func WithTokenBatch(n int) Option {
 // client catches up. Default 30 s (SPEC.md R-76).
 func WithGapWait(d time.Duration) Option { return optionFunc(func(o *options) { o.gapWait = d }) }
 
+// WithRefreshDelay sets the longest random time that a client waits before it
+// writes link keys which the hub's state lacks. Default 5 s (SPEC.md R-98).
+func WithRefreshDelay(d time.Duration) Option {
+	return optionFunc(func(o *options) { o.refreshDelay = d })
+}
+
 // WithDialer makes connections by dial instead of TCP: through a proxy, or for
 // networks inside one process. TLS runs over them all the same.
 func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
@@ -52,7 +60,7 @@ func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) O
 }
 
 func newOptions(os []Option) options {
-	o := options{log: slog.New(slog.DiscardHandler), retryFor: 30 * time.Second, poolSets: 6, tokens: 8, gapWait: 30 * time.Second}
+	o := options{log: slog.New(slog.DiscardHandler), retryFor: 30 * time.Second, poolSets: 6, tokens: 8, gapWait: 30 * time.Second, refreshDelay: 5 * time.Second}
 	for _, x := range os {
 		x.apply(&o)
 	}

@@ -249,13 +249,13 @@ func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (
 		return true, c.commitEvent(ctx, r, e, body, b)
 	case *seal.ProposalEvent:
 		for _, p := range body.Proposals {
-			g, _, err := r.g.Process(p)
-			if err != nil {
-				c.opts.log.Warn("a proposal was refused")
-				continue
-			}
-			r.g = g
+			r.propose(p)
 		}
+	case *seal.WrapEvent:
+		if err := r.applyDelta(body.Delta, nil); err != nil {
+			return false, err
+		}
+		r.plan(c.opts.refreshDelay)
 	case *seal.MessageEvent:
 		return false, c.messageEvent(r, e, body, b)
 	}
@@ -312,20 +312,12 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 // catchUp reads the room's log from the hub, from the next event on (SPEC.md
 // It writes what it did. mu is held.
 func (c *Client) catchUp(ctx context.Context, r *room) error {
-	for !r.st.Removed && !r.st.Forked && r.g.Status() == member.Active {
-		own, err := r.own()
-		if err != nil {
-			return err
-		}
+	for !r.st.Removed && !r.st.Forked && !r.st.Locked && r.g.Status() == member.Active {
 		var res hubv1.CatchUpResponse
-		err = c.do(ctx, call{
-			to: hubOf(r.st.Hub), method: seal.MethodCatchUp, groupID: r.st.GroupID, kind: seal.AuthLeaf, leaf: uint32(r.g.OwnLeaf()), signer: own,
-			body: &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1},
-		}, &res)
-		if err != nil {
+		if err := c.roomCall(ctx, r, seal.MethodCatchUp, &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1}, &res); err != nil {
 			return err
 		}
-		before := r.st.Seq
+		before, key := r.st.Seq, string(r.st.EAR)
 		b := make(batch)
 		for _, raw := range res.GetEvents() {
 			e, err := seal.ParseEvent(raw)
@@ -346,6 +338,9 @@ func (c *Client) catchUp(ctx context.Context, r *room) error {
 		}
 		if err := c.store.Write(b); err != nil {
 			return err
+		}
+		if string(r.st.EAR) != key {
+			continue // with the next key: the old one opens the log up to its rotation
 		}
 		if r.st.Seq >= res.GetLastSeq() || r.st.Seq == before {
 			return nil

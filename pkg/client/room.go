@@ -12,13 +12,18 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym/leafcheck"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
 // room is one room with its MLS state.
 type room struct {
-	st roomState
-	g  *member.Group
+	st   roomState
+	g    *member.Group
+	view *treewrap.View // of the link key tree; nil: static scheme, or not read yet
+
+	confirmed string    // hash of the own commit that made the current epoch
+	upkeepAt  time.Time // when link keys are to be read or refreshed; zero: no need
 }
 
 func (r *room) id() string { return b64(r.st.GroupID) }
@@ -35,6 +40,10 @@ func (c *Client) loadRooms(m map[string][]byte) error {
 		var err error
 		if r.g, err = member.ParseGroup(m[recPublic+id], m[recPrivate+id], r.signer, &o); err != nil {
 			failed = fmt.Errorf("client: reading a room: %w", err)
+			return
+		}
+		if r.view, err = st.Wrap.view(st.GroupID, st.LinkKeys); err != nil {
+			failed = fmt.Errorf("client: reading the link keys of a room: %w", err)
 			return
 		}
 		c.rooms[id] = r
@@ -184,6 +193,8 @@ func (c *Client) lookup(uri string) (*room, error) {
 		return nil, ErrRemoved
 	case r.st.Forked:
 		return nil, ErrForked
+	case r.st.Locked:
+		return nil, ErrLocked
 	case r.g.Status() != member.Active:
 		return nil, ErrNoRoom
 	}

@@ -113,8 +113,11 @@ type roomState struct {
 	GroupID []byte
 	Hub     string
 	Suite   uint16
-	Peer    string `json:",omitempty"` // the connection room of this peer
-	Wrapper []byte // identity_link_wrapper_key
+	Peer    string     `json:",omitempty"` // the connection room of this peer
+	Wrapper []byte     `json:",omitempty"` // identity_link_wrapper_key, static scheme
+	Wrap    *wrapState `json:",omitempty"` // treewrap scheme
+	EAR     []byte     `json:",omitempty"` // ear_key of the room
+	Locked  bool       `json:",omitempty"` // nobody can compute the next ear_key
 
 	Signers  map[string][]byte // private signature keys of own leaves, by public key (base64url)
 	LinkKeys map[uint32][]byte // of current leaves
@@ -153,6 +156,9 @@ type pendingState struct {
 	RequestID   []byte
 	D           []byte
 	LinkKeys    map[uint32][]byte // of the leaves it adds
+	Delta       []byte            `json:",omitempty"` // of the link key tree
+	Wrap        *wrapState        `json:",omitempty"` // after it
+	EAR         []byte            `json:",omitempty"` // the next ear_key, if it rotates
 	Join        bool
 	LeafKey     []byte // public key of the committer's new leaf
 }

@@ -176,6 +176,7 @@ type call struct {
 	to      service
 	method  string
 	groupID []byte
+	ear     primitive.Secret // the room's key at rest, if it has one
 	body    proto.Message
 	token   bool // the method costs a token
 	kind    seal.AuthKind
@@ -195,7 +196,7 @@ func (c *Client) do(ctx context.Context, k call, out proto.Message) error {
 	if err != nil {
 		return err
 	}
-	req := &seal.Request{Audience: k.to.audience(), Method: k.method, RequestID: k.id, GroupID: k.groupID, Body: body}
+	req := &seal.Request{Audience: k.to.audience(), Method: k.method, RequestID: k.id, GroupID: k.groupID, EARKey: k.ear, Body: body}
 	if req.RequestID == [16]byte{} {
 		_, _ = rand.Read(req.RequestID[:]) // never fails
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
-	"slices"
 	"time"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
@@ -55,7 +55,7 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 		c.opts.log.Warn("a Welcome that does not open, or names no hub, was dropped")
 		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
-	res, err := c.joinState(ctx, hub, kp, e)
+	res, err := c.joinState(ctx, hub, kp, e, w.EARKey)
 	if err != nil {
 		if refused(err) {
 			c.opts.log.Warn("a Welcome to a room that the hub does not show us was dropped")
@@ -73,25 +73,19 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 		LinkKeys: map[uint32][]byte{uint32(g.OwnLeaf()): p.LinkKey}, Seen: make(map[uint32]string),
 		Buffer: make(map[uint64][]byte), Sent: make(map[string]bool), Seq: res.GetSeq(), Chain: res.GetChain(),
 	}}
-	if _, _, err := c.checkRoom(hub, g.Public()); err != nil || res.GetSeq() != e.Seq || string(res.GetChain()) != string(e.Chain[:]) {
+	policy, _, err := c.checkRoom(hub, g.Public())
+	if err != nil || res.GetSeq() != e.Seq || string(res.GetChain()) != string(e.Chain[:]) {
 		c.opts.log.Warn("a Welcome to something that is no room was dropped")
 		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
-	data, _ := mls.FindExtension(info.Extensions, mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper))
-	wrapper, err := pseudonym.ParseWrapperKey(data)
-	if err != nil {
-		c.opts.log.Warn("a Welcome without wrapper key was dropped")
+	r.st.EAR = stored(w.EARKey)
+	if err := r.learn(policy, info, res); err != nil {
+		c.opts.log.Warn("a Welcome whose link keys do not open was dropped")
 		return nil //nolint:nilerr // dropped on purpose: it can never be read
-	}
-	r.st.Wrapper = slices.Clone(wrapper.Bytes())
-	for _, entry := range res.GetLinkEntries() {
-		if entry.GetLeafIndex() != uint32(g.OwnLeaf()) {
-			r.openEntry(entry.GetLeafIndex(), entry.GetEntry())
-		}
 	}
 	r.setK(seal.NewDeliveryKey(w.DeliverySecret, e.GroupID, g.Epoch(), kp.Public().Leaf.SignatureKey), time.Now())
 	r.st.PrevK = nil
-	if adder := r.names(c)[uint32(info.Signer)]; adder != p.Peer {
+	if adder := r.names(c)[uint32(info.Signer)]; adder != p.Peer && policy.Requirement == pseudonym.RequireAll {
 		// SPEC.md R-49: the pool belongs to another user than the one who used it.
 		c.opts.log.Warn("a Welcome by somebody who has no connection was dropped")
 		return nil
@@ -107,7 +101,31 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 	if err != nil {
 		return err
 	}
+	r.plan(c.opts.refreshDelay)
 	c.unhold(ctx, b)
+	return nil
+}
+
+// learn reads the link keys of the room a client was welcomed to (SPEC.md R-16,
+//
+func (r *room) learn(policy *pseudonym.Room, info *member.JoinInfo, res *hubv1.JoinStateResponse) error {
+	switch {
+	case policy.Requirement == pseudonym.RequireNone:
+		return nil
+	case policy.Scheme == pseudonym.SchemeTree:
+		return r.readState(res.GetWrapState())
+	}
+	data, _ := mls.FindExtension(info.Extensions, mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper))
+	wrapper, err := pseudonym.ParseWrapperKey(data)
+	if err != nil {
+		return err
+	}
+	r.st.Wrapper = stored(wrapper)
+	for _, entry := range res.GetLinkEntries() {
+		if entry.GetLeafIndex() != uint32(r.g.OwnLeaf()) {
+			r.openEntry(entry.GetLeafIndex(), entry.GetEntry())
+		}
+	}
 	return nil
 }
 
@@ -132,14 +150,14 @@ func (c *Client) hubOfWelcome(welcome []byte, kp *member.KeyPackage, groupID []b
 
 // joinState asks for the snapshot of the epoch a client was welcomed into
 // (SPEC.md R-105).
-func (c *Client) joinState(ctx context.Context, hub string, kp *member.KeyPackage, e *seal.Event) (*hubv1.JoinStateResponse, error) {
+func (c *Client) joinState(ctx context.Context, hub string, kp *member.KeyPackage, e *seal.Event, ear primitive.Secret) (*hubv1.JoinStateResponse, error) {
 	ls, err := newLeafSigner(Suite, kp.Signer())
 	if err != nil {
 		return nil, err
 	}
 	res := new(hubv1.JoinStateResponse)
 	return res, c.do(ctx, call{
-		to: hubOf(hub), method: seal.MethodJoinState, groupID: e.GroupID, kind: seal.AuthNewLeaf, signer: ls,
+		to: hubOf(hub), method: seal.MethodJoinState, groupID: e.GroupID, ear: ear, kind: seal.AuthNewLeaf, signer: ls,
 		body: &hubv1.JoinStateRequest{Epoch: e.Epoch, SignatureKey: ls.public.Bytes()},
 	}, res)
 }

@@ -584,7 +584,9 @@ func (x *SubmitRequest) GetMessage() []byte {
 type SubmitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message's event.
-	Accepted      *Accepted `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Accepted *Accepted `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// The serialized Frank of the event, if the message has a franking tag (SPEC.md R-130): the chain covers it.
+	Frank         []byte `protobuf:"bytes,2,opt,name=frank,proto3" json:"frank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -622,6 +624,13 @@ func (*SubmitResponse) Descriptor() ([]byte, []int) {
 func (x *SubmitResponse) GetAccepted() *Accepted {
 	if x != nil {
 		return x.Accepted
+	}
+	return nil
+}
+
+func (x *SubmitResponse) GetFrank() []byte {
+	if x != nil {
+		return x.Frank
 	}
 	return nil
 }
@@ -1797,9 +1806,10 @@ const file_mmr_hub_v1_room_proto_rawDesc = "" +
 	"\n" +
 	"leaf_index\x18\x02 \x01(\rR\tleafIndex\")\n" +
 	"\rSubmitRequest\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\fR\amessage\"B\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\"X\n" +
 	"\x0eSubmitResponse\x120\n" +
-	"\baccepted\x18\x01 \x01(\v2\x14.mmr.hub.v1.AcceptedR\baccepted\"%\n" +
+	"\baccepted\x18\x01 \x01(\v2\x14.mmr.hub.v1.AcceptedR\baccepted\x12\x14\n" +
+	"\x05frank\x18\x02 \x01(\fR\x05frank\"%\n" +
 	"\x0fLinkInfoRequest\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\fR\x04code\"-\n" +
 	"\x10LinkInfoResponse\x12\x19\n" +
