@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -51,8 +52,8 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	if err := h.loadTree(ctx, r); err != nil {
 		return nil, err
 	}
-	j := &judge{h: h, r: r, now: c.Now, sender: l, message: m}
-	t, err := h.transition(j, req.GetGroupInfo()) // steps 7 to 13, 15
+	j := &judge{h: h, r: r, now: c.Now, sender: l, message: m, groupInfo: req.GetGroupInfo()}
+	t, err := h.transition(j) // steps 7 to 13
 	if err != nil {
 		return nil, err
 	}
@@ -88,24 +89,22 @@ func (h *Hub) limits() *mls.Limits { l := h.mlsOptions().Limits; return &l }
 type transition struct {
 	*judge
 	tree        *mls.PublicGroup // of the new epoch
-	raw         []byte
 	externalPub []byte
 }
 
-// transition runs the engine's and the judge's checks, and reads the GroupInfo
-// of the new epoch.
-func (h *Hub) transition(j *judge, groupInfo []byte) (*transition, error) {
+// transition runs the engine's and the judge's checks.
+func (h *Hub) transition(j *judge) (*transition, error) {
 	next, _, err := j.r.tree.WithRules(j).Process(j.message.Raw(), j.now)
 	if err != nil {
 		return nil, j.code(err)
 	}
-	return &transition{judge: j, tree: next.WithRules(leafcheck.Rules{}), raw: groupInfo}, nil
+	return &transition{judge: j, tree: next.WithRules(leafcheck.Rules{})}, nil
 }
 
 // checkGroupInfo is step 15: the GroupInfo describes exactly the new epoch, is
 // signed by the committer, serves external joiners, and leaks nothing.
 func (t *transition) checkGroupInfo(signer uint32) error {
-	m, err := mls.ParseMessage(t.raw, t.h.limits())
+	m, err := mls.ParseMessage(t.groupInfo, t.h.limits())
 	if err != nil || m.Format != mls.FormatGroupInfo || uint32(m.GroupInfo.Signer) != signer {
 		return mmrerr.GroupInfo
 	}
@@ -114,6 +113,10 @@ func (t *transition) checkGroupInfo(signer uint32) error {
 		case mls.ExtensionExternalPub:
 		case mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper):
 			return mmrerr.WrapperKeyLeak // discarded unlogged (SPEC.md R-13)
+		case mls.ExtensionType(pseudonym.ExtensionWrapDelta):
+			if !wrapped(t.policyAfter()) {
+				return mmrerr.GroupInfo
+			}
 		default:
 			return mmrerr.GroupInfo
 		}
@@ -125,7 +128,7 @@ func (t *transition) checkGroupInfo(signer uint32) error {
 	if t.externalPub, err = mls.ParseExternalPub(pub, nil); err != nil {
 		return mmrerr.GroupInfo
 	}
-	if t.tree, err = t.tree.WithGroupInfo(t.raw); err != nil {
+	if t.tree, err = t.tree.WithGroupInfo(t.groupInfo); err != nil {
 		return mmrerr.GroupInfo
 	}
 	return nil
@@ -192,7 +195,7 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 	ch.next.head.endedAt = uint64(c.Now.UnixMilli())
 	ch.next.head.removed = len(t.removed) > 0
 	ch.next.head.used = r.head.used || a.used
-	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.CommitEvent{Commit: t.message.Raw(), ExternalPub: t.externalPub}}
+	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.CommitEvent{Commit: t.message.Raw(), Delta: t.delta, ExternalPub: t.externalPub}}
 	if err := ch.number(e, c.Now); err != nil {
 		return nil, err
 	}
@@ -209,7 +212,7 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 		return nil, err
 	}
 	rows = append(rows, first...)
-	if err := h.writeEpoch(ctx, ch, t, e); err != nil {
+	if err := ch.writeEpoch(t, e, c.Now); err != nil {
 		return nil, err
 	}
 	for i := range first {
@@ -236,6 +239,7 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 func (t *transition) ratchet(secret []byte, seq uint64) error {
 	epoch := t.r.head.epoch
 	for _, l := range t.next.leaves {
+		l.rewrote = false
 		switch {
 		case l == t.path:
 			d, err := primitive.ParseSecret(secret)
@@ -280,7 +284,7 @@ func (h *Hub) welcomes(t *transition, welcome *mls.Message, commit *seal.Event, 
 
 // writeEpoch puts the new epoch's rows into the change, and a snapshot if
 // somebody was welcomed.
-func (h *Hub) writeEpoch(ctx context.Context, ch *change, t *transition, e *seal.Event) error {
+func (ch *change) writeEpoch(t *transition, e *seal.Event, now time.Time) error {
 	t.next.policy = t.policyAfter()
 	if err := ch.setRoster(t.next); err != nil {
 		return err
@@ -288,33 +292,29 @@ func (h *Hub) writeEpoch(ctx context.Context, ch *change, t *transition, e *seal
 	if err := ch.setTree(t.tree); err != nil {
 		return err
 	}
-	entries, err := t.newEntries()
-	if err != nil {
+	if err := ch.setLinkKeys(t); err != nil {
 		return err
-	}
-	if err := ch.setEntries(entries); err != nil {
-		return err
-	}
-	if t.r.head.snapshot { // the old epoch's joiners may still come
-		for _, row := range []bigRow{t.r.head.tree, t.r.head.links} {
-			if row.name == "" {
-				continue
-			}
-			if err := ch.keep(ctx, row); err != nil {
-				return err
-			}
-		}
 	}
 	ch.next.record.links = linkRecords(t.next.policy)
-	ch.next.head.snapshot = len(t.added) > 0
-	if !ch.next.head.snapshot {
+	if len(t.added) == 0 {
 		return nil
 	}
-	s := &snapshot{tree: ch.next.head.tree, links: ch.next.head.links, seq: e.Seq, chain: e.Chain}
-	for _, a := range t.added {
-		s.waiting = append(s.waiting, a.index)
+	return ch.snapshot(t.added, e, now)
+}
+
+// setLinkKeys writes what the commit made of the link keys.
+func (ch *change) setLinkKeys(t *transition) error {
+	if t.next.policy.Scheme == pseudonym.SchemeStatic {
+		entries, err := t.newEntries()
+		if err != nil {
+			return err
+		}
+		return ch.setEntries(entries)
 	}
-	return ch.row(snapshotRow(ch.next.head.epoch), s.marshal(), snapshotFor)
+	if t.wrap == t.r.wrap {
+		return nil // a commit without delta leaves the tree behind (SPEC.md R-96)
+	}
+	return ch.setWrap(t.wrap)
 }
 
 func linkRecords(p *pseudonym.Room) []linkRecord {

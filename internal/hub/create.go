@@ -13,6 +13,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -36,12 +37,22 @@ func (h *Hub) createRoom(ctx context.Context, c *gateway.Call, req *hubv1.Create
 	if ctx := m.GroupInfo.Context; ctx.Epoch != 0 || len(ctx.ConfirmedTranscriptHash) != 0 {
 		return nil, mmrerr.GroupInfo
 	}
-	if _, ok := mls.FindExtension(m.GroupInfo.Extensions, mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper)); ok {
-		return nil, mmrerr.WrapperKeyLeak
-	}
 	room, err := checkExtensions(m.GroupInfo.Context.Extensions)
 	if err != nil {
 		return nil, err
+	}
+	for _, e := range m.GroupInfo.Extensions {
+		switch e.Type {
+		case mls.ExtensionExternalPub, mls.ExtensionRatchetTree:
+		case mls.ExtensionType(pseudonym.ExtensionIdentityLinkWrapper):
+			return nil, mmrerr.WrapperKeyLeak
+		case mls.ExtensionType(pseudonym.ExtensionWrapDelta):
+			if room.Scheme != pseudonym.SchemeTree {
+				return nil, mmrerr.GroupInfo
+			}
+		default:
+			return nil, mmrerr.GroupInfo
+		}
 	}
 	if err := h.checkProfile(m.GroupInfo.Context, room); err != nil {
 		return nil, err
@@ -83,7 +94,7 @@ func (h *Hub) checkProfile(ctx *mls.GroupContext, room *pseudonym.Room) error {
 	if _, ok := primitive.SuiteAlgorithm(uint16(ctx.Suite)); !ok {
 		return mmrerr.PolicyChange
 	}
-	if room.Scheme != pseudonym.SchemeStatic || room.EAR {
+	if room.EAR {
 		return mmrerr.PolicyChange // not served yet: docs/spec.md, "Status"
 	}
 	data, _ := ctx.Extension(mls.ExtensionRequiredCapabilities)
@@ -134,31 +145,58 @@ func (h *Hub) found(ctx context.Context, c *gateway.Call, req *hubv1.CreateRoomR
 	if err != nil || c.Verify(key) != nil {
 		return nil, mmrerr.Signature
 	}
-	entries := make(map[uint32][]byte)
-	var aad pseudonym.AddAAD
-	if len(req.GetLinkEntry()) > 0 {
-		aad = pseudonym.AddAAD{req.GetLinkEntry()}
-		entries[0] = req.GetLinkEntry()
-	} else {
-		aad = pseudonym.AddAAD{nil}
-	}
-	if err := pseudonym.CheckAddAAD(aad, []pseudonym.KeyRule{policy.KeyRule(policy.RoleOf(l.user))}); err != nil {
-		return nil, err
-	}
 	l.k = seal.NewDeliveryKey(d, c.GroupID, 0, l.signatureKey).Secret()
 	l.first = 1
 	j.next.put(l)
-	return h.writeFound(ctx, c, req, base, j.next, entries)
+	setLinkKeys, err := h.foundersKey(req, j.next)
+	if err != nil {
+		return nil, err
+	}
+	return h.writeFound(ctx, c, req, base, j.next, setLinkKeys)
 }
 
-func (h *Hub) writeFound(ctx context.Context, c *gateway.Call, req *hubv1.CreateRoomRequest, base *room, ro *roster, entries map[uint32][]byte) (*hubv1.CreateRoomResponse, error) {
+// foundersKey checks the creator's link key: a delta on nothing (SPEC.md R-95),
+// or a static entry. It returns what writes it.
+func (h *Hub) foundersKey(req *hubv1.CreateRoomRequest, ro *roster) (func(*change) error, error) {
+	policy := ro.policy
+	if policy.Scheme == pseudonym.SchemeStatic {
+		aad := pseudonym.AddAAD{nil}
+		entries := make(map[uint32][]byte)
+		if len(req.GetLinkEntry()) > 0 {
+			aad[0], entries[0] = req.GetLinkEntry(), req.GetLinkEntry()
+		}
+		err := pseudonym.CheckAddAAD(aad, []pseudonym.KeyRule{policy.KeyRule(policy.RoleOf(ro.leaves[0].user))})
+		return func(ch *change) error { return ch.setEntries(entries) }, err
+	}
+	if len(req.GetLinkEntry()) > 0 {
+		return nil, mmrerr.Malformed
+	}
+	_, d, err := deltaOf(req.GetGroupInfo(), h.limits())
+	if err != nil {
+		return nil, err
+	}
+	if !wrapped(policy) {
+		if d != nil {
+			return nil, mmrerr.LinkKeyForbidden
+		}
+		return func(*change) error { return nil }, nil
+	}
+	if d == nil {
+		return nil, mmrerr.WrapMissing
+	}
+	leaves := wrapLeaves(ro, policy, []addedLeaf{{leaf: ro.leaves[0]}})
+	state, err := (*treewrap.State)(nil).Commit(0, leaves, policy.Links, d)
+	return func(ch *change) error { return ch.setWrap(state) }, err
+}
+
+func (h *Hub) writeFound(ctx context.Context, c *gateway.Call, req *hubv1.CreateRoomRequest, base *room, ro *roster, setLinkKeys func(*change) error) (*hubv1.CreateRoomResponse, error) {
 	ch := h.begin(base, c.Now)
 	ch.next.head.chain = seal.ChainStart(c.GroupID)
 	ch.next.record.links = linkRecords(ro.policy)
 	for _, f := range []func() error{
 		func() error { return ch.setRoster(ro) },
 		func() error { return ch.setTree(base.tree) },
-		func() error { return ch.setEntries(entries) },
+		func() error { return setLinkKeys(ch) },
 	} {
 		if err := f(); err != nil {
 			return nil, err

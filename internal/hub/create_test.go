@@ -53,8 +53,6 @@ func TestCreateRoom(t *testing.T) {
 		"a fourth extension": {extension(func(es []mls.Extension) []mls.Extension {
 			return append(es, mls.Extension{Type: 0xF0A2, Data: []byte{1}})
 		}), mmrerr.PolicyChange},
-		"treewrap":              {policy(func(p *pseudonym.Room) { p.Scheme = pseudonym.SchemeTree }), mmrerr.PolicyChange},
-		"key of the members":    {policy(func(p *pseudonym.Room) { p.EAR = true }), mmrerr.PolicyChange},
 		"no admin":              {policy(func(p *pseudonym.Room) { p.Roles = nil }), mmrerr.PolicyChange},
 		"somebody else's admin": {policy(func(p *pseudonym.Room) { p.Roles[0].User = other }), mmrerr.PolicyChange},
 		"two admins": {policy(func(p *pseudonym.Room) {

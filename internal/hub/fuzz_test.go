@@ -32,7 +32,7 @@ func FuzzStored(f *testing.F) {
 	}
 	rec := record{n: 7, month: 3, links: []linkRecord{{notAfter: 1, box: []byte{1}}}, head: []byte{4}}
 	h := head{epoch: 1, seq: 2, roster: bigRow{"roster:x", 7}, removed: true}
-	snap := snapshot{tree: bigRow{"tree:x", 7}, seq: 4, waiting: []uint32{3}}
+	snap := snapshot{at: 7, seq: 4, waiting: []uint32{3}}
 	f.Add(byte(0), b)
 	f.Add(byte(1), rec.marshal())
 	f.Add(byte(2), h.marshal())

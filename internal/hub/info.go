@@ -59,7 +59,10 @@ func (h *Hub) groupInfo(ctx context.Context, c *gateway.Call, req *hubv1.GroupIn
 		GroupInfo: info, RatchetTree: r.tree.TreeBytes(), LinkEntries: linkEntries(r.entries), Seq: r.head.seq, Chain: r.head.chain[:],
 		Proposals: r.roster.cached,
 	}
-	return res, nil
+	if wrapped(r.roster.policy) {
+		res.WrapState, err = r.wrap.AppendBinary(nil)
+	}
+	return res, err
 }
 
 // infoCaller authenticates the caller of groupInfo. Every failure is
@@ -102,18 +105,13 @@ func (h *Hub) putGroupInfo(ctx context.Context, c *gateway.Call, req *hubv1.PutG
 	if err := h.loadTree(ctx, r); err != nil {
 		return nil, err
 	}
-	t := &transition{judge: &judge{h: h, r: r, now: c.Now}, tree: r.tree, raw: req.GetGroupInfo()}
+	t := &transition{judge: &judge{h: h, r: r, now: c.Now, groupInfo: req.GetGroupInfo()}, tree: r.tree}
 	if err := t.checkGroupInfo(l.index); err != nil {
 		return nil, err
 	}
 	ch := h.begin(r, c.Now)
 	if err := ch.setTree(t.tree); err != nil {
 		return nil, err
-	}
-	if r.head.snapshot {
-		if err := ch.keep(ctx, r.head.tree); err != nil {
-			return nil, err
-		}
 	}
 	if err := ch.commit(ctx); err != nil {
 		return nil, err

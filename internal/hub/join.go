@@ -50,8 +50,8 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 	if err != nil {
 		return nil, err
 	}
-	j := &judge{h: h, r: r, now: c.Now, message: m, external: a}
-	t, err := h.transition(j, req.GetGroupInfo())
+	j := &judge{h: h, r: r, now: c.Now, message: m, external: a, groupInfo: req.GetGroupInfo()}
+	t, err := h.transition(j)
 	if err != nil {
 		return nil, err
 	}

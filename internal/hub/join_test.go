@@ -11,6 +11,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -21,12 +22,15 @@ type link struct {
 }
 
 // linked returns a room whose policy has a link, with the join rule.
-func (w *world) linked(rule pseudonym.JoinRule, notAfter time.Time) (*party, link) {
+func (w *world) linked(rule pseudonym.JoinRule, notAfter time.Time, shape ...func(*pseudonym.Room)) (*party, link) {
 	w.t.Helper()
 	l := link{seed: primitive.NewSecret()}
 	id := w.identity(leafSpec{})
 	policy := policyOf(id.tbs.User)
 	policy.JoinRule = rule
+	for _, f := range shape {
+		f(policy)
+	}
 	p, err := w.create(creation{id: id, policy: policy})
 	if err != nil {
 		w.t.Fatal(err)
@@ -46,6 +50,8 @@ type join struct {
 	id      *identity
 	code    []byte
 	resync  *mls.LeafIndex
+	tree    treeWrite // with delta: by link; else the joiner seals its link key to the members
+	sealed  bool      // joiner_link instead of the delta
 	aad     func(pseudonym.AAD) []byte
 	info    member.GroupInfoOptions
 	request func(*hubv1.ExternalJoinRequest)
@@ -66,9 +72,15 @@ func (w *world) join(j join) (*party, *hubv1.ExternalJoinRequest, call, error) {
 	info, err := j.from.g.GroupInfo(member.GroupInfoOptions{})
 	must(err)
 	groupID := j.from.g.Public().GroupID()
-	entries, err := pseudonym.AddAAD{pseudonym.WrapStatic(j.from.wrapper, groupID, j.id.tbs.Hash(), j.id.linkKey)}.AppendBinary(nil)
-	must(err)
-	items := pseudonym.AAD{{Type: pseudonym.AADAddAAD, Data: entries}}
+	items := pseudonym.AAD{}
+	switch {
+	case j.from.view == nil:
+		entries, err := pseudonym.AddAAD{pseudonym.WrapStatic(j.from.wrapper, groupID, j.id.tbs.Hash(), j.id.linkKey)}.AppendBinary(nil)
+		must(err)
+		items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: entries})
+	case j.sealed:
+		items = append(items, pseudonym.AADItem{Type: pseudonym.AADJoinerLink, Data: []byte("sealed")})
+	}
 	var aad []byte
 	if j.aad != nil {
 		aad = j.aad(items)
@@ -79,6 +91,13 @@ func (w *world) join(j join) (*party, *hubv1.ExternalJoinRequest, call, error) {
 	g, staged, err := member.JoinExternal(j.id.Identity, info, member.ExternalOptions{Options: options(), AAD: aad, Resync: j.resync})
 	must(err)
 	j.info.WithoutTree = true
+	view := j.from.view
+	if view != nil && !j.tree.none && !j.sealed {
+		j.tree.policy = roomOf(w.t, staged.Public())
+		var delta *treewrap.Delta
+		delta, view = w.write(view, j.tree, staged.Public(), staged.Export, nil)
+		j.info.Extensions = append(j.info.Extensions, deltaExtension(w.t, delta, j.tree.change))
+	}
 	gi, err := staged.GroupInfo(j.info)
 	must(err)
 	d := primitive.NewSecret()
@@ -86,7 +105,7 @@ func (w *world) join(j join) (*party, *hubv1.ExternalJoinRequest, call, error) {
 	if j.request != nil {
 		j.request(req)
 	}
-	k := call{method: seal.MethodExternalJoin, groupID: groupID, kind: seal.AuthNewLeaf, signer: j.id.key(w.t), issuer: j.id.tbs.User.Host()}
+	k := call{method: seal.MethodExternalJoin, groupID: groupID, kind: seal.AuthNewLeaf, signer: j.id.key(w.t), issuer: j.id.tbs.User.Host(), ear: j.from.ear}
 	if j.call != nil {
 		j.call(&k)
 	}
@@ -100,7 +119,7 @@ func (w *world) join(j join) (*party, *hubv1.ExternalJoinRequest, call, error) {
 	if uint32(g.OwnLeaf()) != res.GetLeafIndex() {
 		w.t.Errorf("the hub says leaf %d, the joiner is %d", res.GetLeafIndex(), g.OwnLeaf())
 	}
-	return &party{identity: j.id, w: w, g: g, wrapper: j.from.wrapper, k: seal.NewDeliveryKey(d, groupID, g.Epoch(), j.id.signer.Public())}, req, k, nil
+	return &party{identity: j.id, w: w, g: g, wrapper: j.from.wrapper, view: view, ear: j.from.ear, k: seal.NewDeliveryKey(d, groupID, g.Epoch(), j.id.signer.Public())}, req, k, nil
 }
 
 // TestExternalJoin: SPEC.md.

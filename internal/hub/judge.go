@@ -11,6 +11,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym/leafcheck"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 )
 
 func (h *Hub) mlsOptions() *mls.Options {
@@ -29,6 +30,8 @@ type judge struct {
 	sender   *leaf // committer; nil for an external commit
 	message  *mls.Message
 	external *admission // nil for a member's commit
+	// groupInfo comes with the commit; its link key delta is judged with it.
+	groupInfo []byte
 
 	phase   mls.Phase // the last phase that passed
 	policy  *pseudonym.Room
@@ -38,6 +41,8 @@ type judge struct {
 	rekeyed bool  // the committer replaced its credential
 	removed []*leaf
 	aad     pseudonym.AAD
+	wrap    *treewrap.State // of the new epoch
+	delta   []byte          // that led to it, nil if there was none
 }
 
 // addedLeaf is a leaf that an Add brings, with what its first envelope needs.
@@ -76,6 +81,7 @@ func (j *judge) authenticatedData(v *mls.CommitView) (err error) {
 		c.Carrier = pseudonym.ExternalCommit
 		c.Resync = j.external.resync != nil
 		c.KnownUser = j.external.knownUser
+		j.joinerLeaf(&c, j.message.Public.Content.Commit.Path.Leaf)
 		if err := j.aad.Check(j.r.roster.policy, c); err != nil {
 			return err
 		}
@@ -325,7 +331,7 @@ func (j *judge) replace(index uint32, n *mls.LeafNode, own bool) error {
 		j.next.addBurn(burnOf(burnClient, []byte(old.client.String())))
 		j.next.addBurn(burnOf(burnKey, old.signatureKey))
 	}
-	l.k, l.first, l.joining, l.leaving = old.k, old.first, old.joining, old.leaving
+	l.k, l.first, l.joining, l.leaving, l.rewrote = old.k, old.first, old.joining, old.leaving, old.rewrote
 	if bytes.Equal(l.sealed, old.sealed) {
 		l.lane = old.lane
 	}

@@ -8,15 +8,14 @@ import (
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/pkg/codec"
-	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 )
 
-// linkKeys is step 13 for the static scheme (SPEC.md R-15): one entry per Add
-// in order, and one for a joiner's or replaced credential of the committer.
+// linkKeys is step 13; in the static scheme (SPEC.md R-15) one entry per Add in
+// order, and one for a joiner's or replaced credential of the committer.
 func (j *judge) linkKeys() error {
 	if j.r.roster.policy.Scheme != pseudonym.SchemeStatic {
-		return mmrerr.WrapMissing
+		return j.wrapKeys()
 	}
 	var rules []pseudonym.KeyRule
 	for _, l := range j.linked() {

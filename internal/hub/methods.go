@@ -28,6 +28,8 @@ func (h *Hub) methods() map[string]gateway.Method {
 		seal.MethodPutGroupInfo: {Handle: handle(h.putGroupInfo)},
 		seal.MethodCatchUp:      {Handle: handle(h.catchUp)},
 		seal.MethodJoinState:    {Handle: handle(h.joinState)},
+		seal.MethodWrapState:    {Handle: handle(h.wrapState)},
+		seal.MethodWrapRefresh:  {Handle: handle(h.wrapRefresh)},
 	}
 }
 

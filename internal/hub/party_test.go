@@ -8,6 +8,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -18,6 +19,8 @@ type party struct {
 	g       *member.Group
 	wrapper primitive.Secret
 	k       seal.DeliveryKey
+	view    *treewrap.View   // treewrap rooms
+	ear     primitive.Secret // rooms with ear = 1
 }
 
 func (w *world) extensions(policy *pseudonym.Room) []mls.Extension {
@@ -47,6 +50,8 @@ type creation struct {
 	policy     *pseudonym.Room
 	extensions func([]mls.Extension) []mls.Extension
 	info       member.GroupInfoOptions
+	delta      func(*treewrap.Delta)
+	noDelta    bool
 	request    func(*hubv1.CreateRoomRequest)
 	call       func(*call)
 }
@@ -68,18 +73,30 @@ func (w *world) create(c creation) (*party, error) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	info, err := g.GroupInfo(c.info)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	p := &party{identity: c.id, w: w, g: g, wrapper: primitive.NewSecret()}
 	d := primitive.NewSecret()
 	p.k = seal.NewDeliveryKey(d, groupID, 0, c.id.signer.Public())
-	req := &hubv1.CreateRoomRequest{GroupInfo: info, LinkEntry: pseudonym.WrapStatic(p.wrapper, groupID, c.id.tbs.Hash(), c.id.linkKey), DeliverySecret: d.Bytes()}
+	req := &hubv1.CreateRoomRequest{DeliverySecret: d.Bytes()}
+	if c.policy.Scheme == pseudonym.SchemeTree {
+		p.view = treewrap.New(groupID)
+		if c.policy.Requirement != pseudonym.RequireNone && !c.noDelta {
+			var delta *treewrap.Delta
+			delta, p.view = w.write(p.view, treeWrite{policy: c.policy}, g.Public(), g.Export, nil)
+			c.info.Extensions = append(c.info.Extensions, deltaExtension(w.t, delta, c.delta))
+		}
+	} else {
+		req.LinkEntry = pseudonym.WrapStatic(p.wrapper, groupID, c.id.tbs.Hash(), c.id.linkKey)
+	}
+	if c.policy.EAR {
+		p.ear = export(w.t, g.Export, seal.LabelEAR)
+	}
+	if req.GroupInfo, err = g.GroupInfo(c.info); err != nil {
+		w.t.Fatal(err)
+	}
 	if c.request != nil {
 		c.request(req)
 	}
-	k := call{method: seal.MethodCreateRoom, groupID: groupID, kind: seal.AuthNewLeaf, signer: c.id.key(w.t), issuer: "a.example"}
+	k := call{method: seal.MethodCreateRoom, groupID: groupID, kind: seal.AuthNewLeaf, signer: c.id.key(w.t), issuer: "a.example", ear: p.ear}
 	if c.call != nil {
 		c.call(&k)
 	}
@@ -112,6 +129,8 @@ type commit struct {
 	leaf      *member.LeafOptions
 	samePath  bool // keep the leaf's extensions
 	options   func(*member.CommitOptions)
+	tree      treeWrite
+	rotate    bool // the key at rest, also without Remove
 	info      member.GroupInfoOptions
 	request   func(*hubv1.UpdateRequest)
 	call      func(*call)
@@ -137,6 +156,9 @@ type sent struct {
 	req    *hubv1.UpdateRequest
 	call   call
 	d      primitive.Secret
+	view   *treewrap.View
+	delta  *treewrap.Delta // nil: none
+	ear    primitive.Secret
 	res    *hubv1.UpdateResponse
 }
 
@@ -160,7 +182,7 @@ func (p *party) adopt(s *sent) {
 		p.w.t.Fatal(err)
 	}
 	leaf := s.staged.Public().Leaf(s.staged.OwnLeaf())
-	p.g = g
+	p.g, p.view, p.ear = g, s.view, s.ear
 	p.k = seal.NewDeliveryKey(s.d, g.Public().GroupID(), g.Epoch(), leaf.SignatureKey)
 }
 
@@ -178,7 +200,7 @@ func (p *party) stage(c commit) *sent {
 	entries := c.entries
 	for i, kp := range c.adds {
 		o.ByValue = append(o.ByValue, mls.AddProposal(kp.Public()))
-		if c.entries == nil {
+		if c.entries == nil && p.view == nil {
 			entries = append(entries, pseudonym.WrapStatic(p.wrapper, groupID, c.linkKeys[i].tbs.Hash(), c.linkKeys[i].linkKey))
 		}
 	}
@@ -207,17 +229,26 @@ func (p *party) stage(c commit) *sent {
 	if !c.info.WithoutTree {
 		c.info.WithoutTree = true
 	}
+	s := &sent{staged: staged, g: g, d: primitive.NewSecret(), view: p.view, ear: p.ear}
+	if p.view != nil && !c.tree.none && roomOf(w.t, staged.Public()).Requirement != pseudonym.RequireNone {
+		c.tree.policy = roomOf(w.t, staged.Public())
+		s.delta, s.view = w.write(p.view, c.tree, staged.Public(), staged.Export, staged.Event().Commit.Added)
+		c.info.Extensions = append(c.info.Extensions, deltaExtension(w.t, s.delta, c.tree.change))
+	}
 	info, err := staged.GroupInfo(c.info)
 	must(err)
-	s := &sent{staged: staged, g: g, d: primitive.NewSecret()}
 	s.req = &hubv1.UpdateRequest{Commit: staged.Commit(), Welcome: staged.Welcome(), GroupInfo: info}
+	if p.ear.Present() && (c.rotate || len(staged.Event().Commit.Removed) > 0) {
+		s.ear = export(w.t, staged.Export, seal.LabelEAR)
+		s.req.NextEarKey = s.ear.Bytes()
+	}
 	if !o.NoPath {
 		s.req.DeliverySecret = s.d.Bytes()
 	}
 	if c.request != nil {
 		c.request(s.req)
 	}
-	s.call = call{method: seal.MethodUpdate, groupID: groupID, kind: seal.AuthLeaf, leaf: uint32(p.g.OwnLeaf()), signer: signingKey(w.t, p.signer)}
+	s.call = call{method: seal.MethodUpdate, groupID: groupID, kind: seal.AuthLeaf, leaf: uint32(p.g.OwnLeaf()), signer: signingKey(w.t, p.signer), ear: p.ear}
 	if c.call != nil {
 		c.call(&s.call)
 	}
@@ -253,7 +284,14 @@ func (p *party) welcome(s *sent, id *identity, kp *member.KeyPackage) *party {
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
-	return &party{identity: id, w: p.w, g: g, wrapper: p.wrapper}
+	q := &party{identity: id, w: p.w, g: g, wrapper: p.wrapper, ear: s.ear}
+	if s.view != nil {
+		q.view, err = treewrap.Read(g.Public().GroupID(), s.view.State(), export(p.w.t, g.Export, treewrap.LabelTreeWrap))
+		if err != nil {
+			p.w.t.Fatal(err)
+		}
+	}
+	return q
 }
 
 // process takes a commit or proposal of somebody else.
@@ -280,7 +318,7 @@ func (p *party) message(text string) []byte {
 }
 
 func (p *party) call(method string) call {
-	return call{method: method, groupID: p.g.Public().GroupID(), kind: seal.AuthLeaf, leaf: uint32(p.g.OwnLeaf()), signer: p.key(p.w.t)}
+	return call{method: method, groupID: p.g.Public().GroupID(), kind: seal.AuthLeaf, leaf: uint32(p.g.OwnLeaf()), signer: p.key(p.w.t), ear: p.ear}
 }
 
 func (p *party) submit(m []byte) (*hubv1.SubmitResponse, error) {

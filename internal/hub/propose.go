@@ -58,11 +58,6 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 	if err := ch.setTree(tree.WithRules(leafcheck.Rules{})); err != nil {
 		return nil, err
 	}
-	if r.head.snapshot {
-		if err := ch.keep(ctx, r.head.tree); err != nil {
-			return nil, err
-		}
-	}
 	res := &hubv1.UpdateResponse{Accepted: accepted(e)}
 	if err := ch.remember(kindProposals, all, res); err != nil {
 		return nil, err

@@ -17,6 +17,8 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym/treewrap"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -26,7 +28,7 @@ var errNewer = errors.New("hub: the store was written by a newer version")
 // A room is one group of the store (SPEC.md R-100):
 //
 //	room        the room record, in clear but for its sealed head
-//	w<row id>   sealed rows: roster, tree, links (big), log:<seq>, snap:<epoch>
+//	w<row id>   sealed rows: roster, tree, wrap (big), log:<seq>, snap:<epoch>
 //	o<seq>      finished outbox rows that still have to reach the outboxes
 //
 // A sealed row is stored as uint64 version || sealed, version being that of the
@@ -43,9 +45,8 @@ const (
 	prefixPending  = "o"
 	logFor         = 14 * 24 * time.Hour // SPEC.md R-104
 	logEvents      = 10_000
-	snapshotFor    = 30 * 24 * time.Hour // SPEC.md R-105
 	recordVersion  = 1
-	headVersion    = 1
+	headVersion    = 2
 	rowHead        = "head"
 	prevEpochGrace = 60 * time.Second // SPEC.md R-124
 )
@@ -78,11 +79,10 @@ type head struct {
 	chain      [32]byte
 	roster     bigRow
 	tree       bigRow
-	links      bigRow // static scheme: the entries; empty otherwise
+	wrap       bigRow // link keys: TreeWrap state, or the static scheme's entries
 	epochStart uint64 // seq of the first event of the epoch
 	endedAt    uint64 // when the epoch before ended, Unix milliseconds
 	removed    bool   // the commit that ended it held a Remove
-	snapshot   bool   // this epoch issued a Welcome and keeps its rows
 	used       bool   // connection rooms: the join code was used (SPEC.md R-37)
 }
 
@@ -97,7 +97,8 @@ type room struct {
 	roster *roster
 	// Cold state, loaded by loadTree.
 	tree    *mls.PublicGroup
-	entries map[uint32][]byte
+	entries map[uint32][]byte // static scheme
+	wrap    *treewrap.State   // treewrap scheme
 }
 
 func newRowName(kind string) string {
@@ -204,7 +205,7 @@ func (h *Hub) readBig(ctx context.Context, r *room, row bigRow) ([]byte, error) 
 
 var errRolledBack = errors.New("hub: a row of the store is older than its room")
 
-// loadTree loads the cold state: public group and link entries.
+// loadTree loads the cold state: public group and link keys.
 func (h *Hub) loadTree(ctx context.Context, r *room) error {
 	if r.tree != nil {
 		return nil
@@ -221,15 +222,33 @@ func (h *Hub) loadTree(ctx context.Context, r *room) error {
 		}
 		h.cache.putTree(r.groupID, r.head.tree, r.tree)
 	}
-	if r.head.links.name == "" {
+	return h.loadWrap(ctx, r)
+}
+
+// loadWrap loads the link keys.
+func (h *Hub) loadWrap(ctx context.Context, r *room) error {
+	if r.head.wrap.name == "" {
 		return nil
 	}
-	b, err := h.readBig(ctx, r, r.head.links)
+	if r.roster.policy.Scheme == pseudonym.SchemeTree {
+		if c, ok := h.cache.get(cacheKey(r.groupID, r.head.wrap)).(*treewrap.State); ok {
+			r.wrap = c
+			return nil
+		}
+	}
+	b, err := h.readBig(ctx, r, r.head.wrap)
 	if err != nil {
 		return err
 	}
-	r.entries, err = parseEntries(b)
-	return err
+	if r.roster.policy.Scheme != pseudonym.SchemeTree {
+		r.entries, err = parseEntries(b)
+		return err
+	}
+	if r.wrap, err = treewrap.ParseState(b); err != nil {
+		return err
+	}
+	h.cache.put(cacheKey(r.groupID, r.head.wrap), r.wrap)
+	return nil
 }
 
 // change is the next state of a room, to be written in one transaction.
@@ -274,21 +293,6 @@ func (c *change) big(kind string, old bigRow, content []byte) (bigRow, error) {
 	return row, c.row(row.name, content, 0)
 }
 
-// keep turns the deletion of a big row into expiry: a snapshot still names it.
-func (c *change) keep(ctx context.Context, row bigRow) error {
-	key := rowKey(c.base, row.name)
-	rec, err := c.h.cfg.Store.Get(ctx, key)
-	if err != nil {
-		return err
-	}
-	for i := range c.ops {
-		if c.ops[i].Key == key {
-			c.ops[i].Value, c.ops[i].TTL = rec.Value, snapshotFor
-		}
-	}
-	return nil
-}
-
 func (c *change) setRoster(r *roster) error {
 	b, err := r.marshal()
 	if err != nil {
@@ -311,7 +315,17 @@ func (c *change) setTree(g *mls.PublicGroup) error {
 
 func (c *change) setEntries(es map[uint32][]byte) (err error) {
 	c.next.entries = es
-	c.next.head.links, err = c.big("wrap", c.base.head.links, marshalEntries(es))
+	c.next.head.wrap, err = c.big("wrap", c.base.head.wrap, marshalEntries(es))
+	return err
+}
+
+func (c *change) setWrap(s *treewrap.State) error {
+	b, err := s.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	c.next.wrap = s
+	c.next.head.wrap, err = c.big("wrap", c.base.head.wrap, b)
 	return err
 }
 
@@ -334,6 +348,9 @@ func (c *change) commit(ctx context.Context) error {
 	c.h.cache.putRoster(c.next.groupID, c.next.head.roster, c.next.roster)
 	if c.next.tree != nil {
 		c.h.cache.putTree(c.next.groupID, c.next.head.tree, c.next.tree)
+	}
+	if c.next.wrap != nil {
+		c.h.cache.put(cacheKey(c.next.groupID, c.next.head.wrap), c.next.wrap)
 	}
 	return nil
 }
@@ -381,13 +398,13 @@ func (x *head) marshal() []byte {
 	b = binary.BigEndian.AppendUint64(b, x.epoch)
 	b = binary.BigEndian.AppendUint64(b, x.seq)
 	b = append(b, x.chain[:]...)
-	for _, row := range []bigRow{x.roster, x.tree, x.links} {
+	for _, row := range []bigRow{x.roster, x.tree, x.wrap} {
 		b = codec.AppendVector(b, row.name)
 		b = binary.BigEndian.AppendUint64(b, row.n)
 	}
 	b = binary.BigEndian.AppendUint64(b, x.epochStart)
 	b = binary.BigEndian.AppendUint64(b, x.endedAt)
-	return append(b, flags(x.removed, x.snapshot, x.used))
+	return append(b, flags(x.removed, x.used))
 }
 
 func parseHead(b []byte) (head, error) {
@@ -397,22 +414,21 @@ func parseHead(b []byte) (head, error) {
 	}
 	x := head{epoch: r.Uint64(), seq: r.Uint64()}
 	r.Copy(x.chain[:])
-	for _, row := range []*bigRow{&x.roster, &x.tree, &x.links} {
+	for _, row := range []*bigRow{&x.roster, &x.tree, &x.wrap} {
 		row.name = string(r.Vector(64))
 		row.n = r.Uint64()
 	}
 	x.epochStart = r.Uint64()
 	x.endedAt = r.Uint64()
-	f := readFlags(r, 3)
-	x.removed, x.snapshot, x.used = f&1 != 0, f&2 != 0, f&4 != 0
+	f := readFlags(r, 2)
+	x.removed, x.used = f&1 != 0, f&2 != 0
 	if err := r.Done(); err != nil {
 		return head{}, err
 	}
 	return x, nil
 }
 
-func logRow(seq uint64) string    { return "log:" + strconv.FormatUint(seq, 10) }
-func snapshotRow(e uint64) string { return "snap:" + strconv.FormatUint(e, 10) }
+func logRow(seq uint64) string { return "log:" + strconv.FormatUint(seq, 10) }
 
 // pendingName sorts by seq, so that a scan yields the oldest event first.
 func pendingName(seq uint64) string { return fmt.Sprintf("%s%020d", prefixPending, seq) }

@@ -27,6 +27,7 @@ type leaf struct {
 	first    uint64           // seq of the first event it may read
 	joining  bool             // welcomed, has not called JoinState
 	leaving  bool             // its removal waits for a commit (SPEC.md R-113)
+	rewrote  bool             // it made a full rewrite of the link key tree in this epoch (SPEC.md R-98)
 }
 
 // roster is the hot part of a room's state.
@@ -111,7 +112,7 @@ func (r *roster) remove(index uint32) {
 	r.leaves = slices.DeleteFunc(r.leaves, func(l *leaf) bool { return l.index == index })
 }
 
-const rosterVersion = 1
+const rosterVersion = 2
 
 func (r *roster) marshal() ([]byte, error) {
 	b := []byte{rosterVersion}
@@ -153,7 +154,7 @@ func (l *leaf) append(b []byte) []byte {
 	b = append(b, l.k.Bytes()...)
 	b = append(b, l.lane[:]...)
 	b = binary.BigEndian.AppendUint64(b, l.first)
-	return append(b, flags(l.joining, l.leaving))
+	return append(b, flags(l.joining, l.leaving, l.rewrote))
 }
 
 func flags(bits ...bool) (f byte) {
@@ -179,8 +180,8 @@ func readLeaf(r *codec.Reader) *leaf {
 	l.k = k
 	r.Copy(l.lane[:])
 	l.first = r.Uint64()
-	f := readFlags(r, 2)
-	l.joining, l.leaving = f&1 != 0, f&2 != 0
+	f := readFlags(r, 3)
+	l.joining, l.leaving, l.rewrote = f&1 != 0, f&2 != 0, f&4 != 0
 	return l
 }
 

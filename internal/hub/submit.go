@@ -117,6 +117,7 @@ const (
 	kindJoin      = 'j'
 	kindProposals = 'p'
 	kindMessage   = 'm'
+	kindRefresh   = 'w'
 )
 
 // An accepted message is remembered with its answer, under the hash of its

@@ -74,6 +74,7 @@ type world struct {
 	log    *bytes.Buffer
 	queue  *primitive.KEMPrivateKey // queue key 1 of both providers
 	real   pseudonym.RealIdentity
+	ilks   map[[32]byte]primitive.Secret // link keys of all identities by TBS hash
 	rates  hub.Rates
 }
 
@@ -91,7 +92,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	outbox := queue.NewMemory()
-	w := &world{t: t, store: &faultyKV{Store: kv.NewMemory()}, outbox: outbox, box: outbox, log: new(bytes.Buffer), rates: hub.Rates{Requests: 100_000, Commits: 100_000}}
+	w := &world{t: t, store: &faultyKV{Store: kv.NewMemory()}, outbox: outbox, box: outbox, log: new(bytes.Buffer), ilks: make(map[[32]byte]primitive.Secret), rates: hub.Rates{Requests: 100_000, Commits: 100_000}}
 	if w.keys, err = keys.Load(m.dir, keys.Hub, hubDomain); err != nil {
 		t.Fatal(err)
 	}

@@ -276,6 +276,7 @@ func TestBadInputHub(t *testing.T) {
 			},
 			cases: []variant{{"epoch without Welcome", change(state, func(m *hubv1.JoinStateRequest) { m.Epoch = 77 }), nil, mmrerr.LogTruncated}},
 		})
+		w.furtherHubMethods(t, g, member)
 	})
 	g.complete(t)
 
