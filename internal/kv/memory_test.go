@@ -10,7 +10,7 @@ import (
 )
 
 type clocked struct {
-	kv.Store
+	*kv.Memory
 	mu  sync.Mutex // guards now
 	now time.Time
 }
@@ -31,7 +31,7 @@ func TestConformance(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		kvtest.Run(t, func(tb testing.TB) kv.Store {
 			c := &clocked{now: time.Now()}
-			c.Store = kv.NewMemoryAt(c.time)
+			c.Memory = kv.NewMemoryAt(c.time)
 			tb.Cleanup(func() { _ = c.Close() })
 			return c
 		})

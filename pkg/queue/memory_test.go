@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type clocked struct {
-	queue.Store
+	*queue.Memory
 	mu  sync.Mutex // guards now
 	now time.Time
 }
@@ -36,7 +36,7 @@ func TestConformance(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		queuetest.Run(t, func(tb testing.TB) queue.Store {
 			c := &clocked{now: time.Now()}
-			c.Store = queue.NewMemoryAt(c.Now)
+			c.Memory = queue.NewMemoryAt(c.Now)
 			tb.Cleanup(func() { _ = c.Close() })
 			return c
 		})

@@ -65,6 +65,7 @@ func Run(t *testing.T, open Open) {
 		{"AfterClose", AfterClose},
 		{"Reopen", Reopen},
 		{"Peers", Share},
+		{"Audit", Audit},
 		{"Model", Model},
 		{"Faults", Faults},
 	} {

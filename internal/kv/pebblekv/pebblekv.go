@@ -58,7 +58,7 @@ type Store struct {
 	reserved uint64
 }
 
-var _ kv.Store = (*Store)(nil)
+var _ kv.Auditor = (*Store)(nil)
 
 // New returns a store of the keys that begin with prefix in db. It does not
 // close db; Close must be called before db is closed.

@@ -20,7 +20,12 @@ const (
 // expiryKey names a record by the first full minute after its expiry, so that
 // one that is renewed often has few such keys.
 func (s *Store) expiryKey(k kv.Key, at time.Time) []byte {
-	b := binary.BigEndian.AppendUint64(s.key(kindExpiry), uint64(at.Unix()/60+1))
+	return s.expiryKeyMilli(k, uint64(at.UnixMilli()))
+}
+
+// expiryKeyMilli is expiryKey with the time as a record has it.
+func (s *Store) expiryKeyMilli(k kv.Key, at uint64) []byte {
+	b := binary.BigEndian.AppendUint64(s.key(kindExpiry), at/60_000+1)
 	b = append(b, byte(len(k.Group)))
 	return append(append(b, k.Group...), k.Name...)
 }

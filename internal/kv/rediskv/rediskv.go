@@ -54,7 +54,7 @@ type Store struct {
 	closed bool
 }
 
-var _ kv.Store = (*Store)(nil)
+var _ kv.Auditor = (*Store)(nil)
 
 // New returns a store of the keys that begin with prefix, which must not
 // contain '{'. It does not close client; Close must be called before that is

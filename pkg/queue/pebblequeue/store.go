@@ -59,7 +59,7 @@ type unsynced struct {
 	calls int
 }
 
-var _ queue.Store = (*Store)(nil)
+var _ queue.Auditor = (*Store)(nil)
 
 // New returns a store of the keys that begin with prefix in db. It does not
 // close db; Close must be called before db is closed.

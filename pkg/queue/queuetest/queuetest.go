@@ -67,6 +67,7 @@ func Run(t *testing.T, open Open) {
 		{"Reopen", Reopen},
 		{"Watch", Watch},
 		{"Peers", Share},
+		{"Audit", Audit},
 		{"Model", Model},
 		{"Faults", Faults},
 	} {

@@ -27,7 +27,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +68,7 @@ type Store struct {
 	closed bool
 }
 
-var _ queue.Store = (*Store)(nil)
+var _ queue.Auditor = (*Store)(nil)
 
 // New returns a store of the keys that begin with prefix, which must not
 // contain '{'. It does not close client; Close must be called before that is
@@ -149,7 +148,7 @@ func (s *Store) idOf(key string) (string, bool) {
 
 // pattern matches the keys of all states.
 func (s *Store) pattern() string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.prefix) + "{*}s"
+	return escape(s.prefix) + "{*}s"
 }
 
 // keys are all keys of a queue, in the order of scripts.go.
