@@ -41,6 +41,7 @@ type commands struct {
 	Listen      listenCmd      `cmd:"" help:"Print what happens, as it happens."`
 	Ping        pingCmd        `cmd:"" help:"Check that a hub or relay answers."`
 	Inspect     inspectCmd     `cmd:"" help:"Say what an MLS message or a join link is."`
+	Store       storeCmd       `cmd:"" help:"Back up, restore and check the store of a hub or a relay."`
 	Demo        demoCmd        `cmd:"" help:"Run the main job on real processes and show what each party saw."`
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/mmrelay/mmrelay/internal/keys"
 	"github.com/mmrelay/mmrelay/internal/peer"
 	"github.com/mmrelay/mmrelay/internal/redact"
+	"github.com/mmrelay/mmrelay/internal/store"
 )
 
 // Common are the flags of both daemons.
@@ -33,6 +34,7 @@ type Common struct {
 	PeerCA     string   `help:"PEM bundle of the roots that the peers' certificates chain to." required:"" type:"existingfile" placeholder:"FILE"`
 	Admin      string   `help:"Address of /livez, /readyz and /metrics; empty turns it off." default:"127.0.0.1:0"`
 	AdminFile  string   `help:"Write the admin address that was bound to this file." placeholder:"FILE"`
+	BackupDir  string   `help:"Directory for backups of an embedded store, made by 'mmr store backup' through the admin listener; empty turns that off." type:"path" placeholder:"DIR"`
 	RotateKeys bool     `help:"Make successors of HPKE and token keys in the key directory as they near their end. Turn off where the directory is read-only or shared by replicas." default:"true" negatable:""`
 
 	Drain    time.Duration `help:"How long health says NOT_SERVING before the listeners stop accepting." default:"0s"`
@@ -83,6 +85,7 @@ type base struct {
 	keys     *keys.Set
 	cert     *grpcserver.Certificate
 	peers    *peer.Set
+	stores   store.Set
 }
 
 func (c *Common) open(role keys.Role, stderr io.Writer) (*base, error) {
@@ -145,6 +148,9 @@ func (c *Common) run(ctx context.Context, b *base, ready func(context.Context) e
 		a, err := grpcserver.NewAdmin(c.Admin, c.AdminFile, b.registry, ready)
 		if err != nil {
 			return err
+		}
+		if c.BackupDir != "" {
+			a.Handle("POST /backup/{name}", backups(c.BackupDir, b.stores))
 		}
 		eg.Go(func() error { return a.Run(ctx) })
 	}

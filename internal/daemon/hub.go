@@ -70,6 +70,7 @@ func RunHub(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		Registerer: prometheus.WrapRegistererWithPrefix("mmr_hub_", b.registry), Options: tap.options("peer"),
 	})
 	h.Register(srv)
+	b.stores = store.Set{"hub": st}
 	return cfg.run(ctx, b, h.Ready, nil, listener{srv, lis})
 }
 

@@ -87,6 +87,7 @@ func RunRelay(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": "peer"}, prefixed), Options: tap.options("peer"),
 	})
 	r.RegisterPeers(ps)
+	b.stores = store.Set{"accounts": stores.accounts, "packages": stores.packages, "queues": stores.queues}
 	return cfg.run(ctx, b, r.Ready, r.Stop, listener{cs, clients}, listener{ps, peers})
 }
 

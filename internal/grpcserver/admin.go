@@ -19,6 +19,7 @@ import (
 // only the operator reaches (default: loopback).
 type Admin struct {
 	srv *http.Server
+	mux *http.ServeMux
 	lis net.Listener
 }
 
@@ -53,10 +54,13 @@ func NewAdmin(addr, addrFile string, g prometheus.Gatherer, ready func(context.C
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
-	return &Admin{lis: lis, srv: &http.Server{
+	return &Admin{lis: lis, mux: mux, srv: &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10,
 	}}, nil
 }
+
+// Handle serves something else too. It must be called before Run.
+func (a *Admin) Handle(pattern string, h http.Handler) { a.mux.Handle(pattern, h) }
 
 // Addr is where the listener is.
 func (a *Admin) Addr() string { return a.lis.Addr().String() }

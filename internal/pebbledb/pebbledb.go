@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -23,6 +25,9 @@ const Version = 1
 
 // ErrNewer reports a database of a newer version of this program.
 var ErrNewer = errors.New("pebbledb: the database was written by a newer version of mmrelay")
+
+// ErrBusy reports a database that another process has open.
+var ErrBusy = errors.New("pebbledb: another process has the database open")
 
 // versionKey sorts before every store's prefix.
 var versionKey = []byte{0}
@@ -39,6 +44,20 @@ func Open(dir string) (*pebble.DB, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	return open(dir, options())
+}
+
+// OpenReadOnly opens a database that exists and changes nothing of it. What its
+// log has is read, but not written to tables. Damage is an error of the call that
+// meets it, where Open's database ends the process.
+func OpenReadOnly(dir string) (*pebble.DB, error) {
+	o := options()
+	o.ReadOnly, o.ErrorIfNotExists = true, true
+	o.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
+	return open(dir, o)
+}
+
+func options() *pebble.Options {
 	o := &pebble.Options{
 		Logger:                silent{},
 		FormatMajorVersion:    pebble.FormatNewest,
@@ -51,19 +70,32 @@ func Open(dir string) (*pebble.DB, error) {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBits)
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
+	return o
+}
+
+func open(dir string, o *pebble.Options) (*pebble.DB, error) {
 	db, err := pebble.Open(dir, o)
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w\nhint: another process may have it open", dir, err)
+	switch {
+	case errors.Is(err, syscall.EAGAIN) || err != nil && strings.Contains(err.Error(), "lock held by current process"):
+		return nil, ErrBusy
+	case err != nil && strings.Contains(err.Error(), "written in unknown format"):
+		return nil, ErrNewer
+	case err != nil:
+		return nil, fmt.Errorf("opening %s: %w", dir, err)
 	}
-	if err := checkVersion(db); err != nil {
+	if err := checkVersion(db, o.ReadOnly); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-func checkVersion(db *pebble.DB) error {
+// checkVersion compares the version of the format, or writes it.
+func checkVersion(db *pebble.DB, readOnly bool) error {
 	v, closer, err := db.Get(versionKey)
 	if errors.Is(err, pebble.ErrNotFound) {
+		if readOnly {
+			return errors.New("pebbledb: the database has no format version: it is not one of mmrelay")
+		}
 		return db.Set(versionKey, binary.BigEndian.AppendUint32(nil, Version), pebble.Sync)
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,6 +66,7 @@ func Run(t *testing.T, dir string) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfile": waitFile,
 			"setvar":   setVar,
+			"corrupt":  corrupt,
 		},
 	})
 }
@@ -81,6 +83,29 @@ func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	ts.Fatalf("%s does not appear", args[0])
+}
+
+// corrupt DIR changes a byte in the middle of every table of an embedded store, and
+// of its list of tables.
+func corrupt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: corrupt DIR")
+	}
+	n := 0
+	for _, pattern := range []string{"*.sst", "MANIFEST-*"} {
+		files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), pattern))
+		ts.Check(err)
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			ts.Check(err)
+			b[len(b)/2] ^= 0x41
+			ts.Check(os.WriteFile(f, b, 0o600))
+			n++
+		}
+	}
+	if n == 0 {
+		ts.Fatalf("%s has no store", args[0])
+	}
 }
 
 // setVar NAME FILE [KEY] sets a variable to the content of a file (stdout for

@@ -15,7 +15,11 @@ import (
 	"github.com/mmrelay/mmrelay/internal/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Pebble leaves one goroutine when Open fails because the database is in use or
+// damaged.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"))
+}
 
 func TestOpenRedisReopens(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})

@@ -25,6 +25,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/internal/kv/pebblekv"
 	"github.com/mmrelay/mmrelay/internal/pebbledb"
@@ -38,6 +40,10 @@ var (
 	ErrURL = errors.New("the store is not named in a known form")
 	// ErrNewer reports data of a newer version of this program.
 	ErrNewer = errors.New("the store was written by a newer version of mmrelay")
+	// ErrBusy reports an embedded store that another process has open.
+	ErrBusy = errors.New("another process has the store open")
+	// ErrBackup reports that a backup was given where a store is meant.
+	ErrBackup = errors.New("this is a backup, not a store")
 )
 
 // Version is the format of what mmrelay keeps in Redis. It rises when an older
@@ -51,15 +57,18 @@ type Stores struct {
 	// Backend is memory, pebble or redis: a label for logs and metrics.
 	Backend string
 
+	db      *pebble.DB     // of Pebble
+	dir     string         // where it is
 	closers []func() error // in the order of closing
 }
 
-// Close closes both stores and what is below them.
+// Close closes both stores and what is below them. Closing again does nothing.
 func (s *Stores) Close() error {
 	var errs []error
 	for _, f := range s.closers {
 		errs = append(errs, f())
 	}
+	s.closers = nil
 	return errors.Join(errs...)
 }
 
@@ -92,14 +101,20 @@ var (
 )
 
 func openPebble(dir string) (*Stores, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+	if _, err := os.Stat(filepath.Join(filepath.Dir(dir), manifestFile)); err == nil {
+		return nil, fmt.Errorf("%w\nhint: make a store of it with 'mmr store restore'", ErrBackup)
 	}
-	db, err := pebbledb.Open(dir)
-	if errors.Is(err, pebbledb.ErrNewer) {
+	return openPebbleDir(dir, pebbledb.Open)
+}
+
+func openPebbleDir(dir string, open func(string) (*pebble.DB, error)) (*Stores, error) {
+	db, err := open(dir)
+	switch {
+	case errors.Is(err, pebbledb.ErrNewer):
 		return nil, fmt.Errorf("%w\nhint: run that version, or restore a backup of this one", ErrNewer)
-	}
-	if err != nil {
+	case errors.Is(err, pebbledb.ErrBusy):
+		return nil, fmt.Errorf("%w\nhint: stop the daemon; a backup is made through it: 'mmr store backup http://ADMIN NAME'", ErrBusy)
+	case err != nil:
 		return nil, err
 	}
 	k, err := pebblekv.New(db, prefixKV)
@@ -107,5 +122,5 @@ func openPebble(dir string) (*Stores, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	q := pebblequeue.New(db, prefixQueue)
-	return &Stores{KV: k, Queue: q, Backend: "pebble", closers: []func() error{q.Close, k.Close, db.Close}}, nil
+	return &Stores{KV: k, Queue: q, Backend: "pebble", db: db, dir: dir, closers: []func() error{q.Close, k.Close, db.Close}}, nil
 }
