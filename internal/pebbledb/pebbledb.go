@@ -96,7 +96,7 @@ func checkVersion(db *pebble.DB, readOnly bool) error {
 		if readOnly {
 			return errors.New("pebbledb: the database has no format version: it is not one of mmrelay")
 		}
-		return db.Set(versionKey, binary.BigEndian.AppendUint32(nil, Version), pebble.Sync)
+		return SetVersion(db, Version)
 	}
 	if err != nil {
 		return err
@@ -106,6 +106,11 @@ func checkVersion(db *pebble.DB, readOnly bool) error {
 		return ErrNewer
 	}
 	return nil
+}
+
+// SetVersion writes the version of the format, for migrations and tests.
+func SetVersion(db *pebble.DB, v uint32) error {
+	return db.Set(versionKey, binary.BigEndian.AppendUint32(nil, v), pebble.Sync)
 }
 
 // silent keeps Pebble's messages out of the logs: they name files and sizes.

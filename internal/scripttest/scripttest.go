@@ -19,6 +19,7 @@ import (
 
 	"github.com/mmrelay/mmrelay/internal/cli"
 	"github.com/mmrelay/mmrelay/internal/daemon"
+	"github.com/mmrelay/mmrelay/internal/pebbledb"
 )
 
 // Main is the TestMain of a package with scripts.
@@ -67,6 +68,7 @@ func Run(t *testing.T, dir string) {
 			"waitfile": waitFile,
 			"setvar":   setVar,
 			"corrupt":  corrupt,
+			"newer":    newer,
 		},
 	})
 }
@@ -106,6 +108,17 @@ func corrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if n == 0 {
 		ts.Fatalf("%s has no store", args[0])
 	}
+}
+
+// newer DIR makes an embedded store one of a version that does not exist yet.
+func newer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: newer DIR")
+	}
+	db, err := pebbledb.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(pebbledb.SetVersion(db, pebbledb.Version+1))
+	ts.Check(db.Close())
 }
 
 // setVar NAME FILE [KEY] sets a variable to the content of a file (stdout for

@@ -82,8 +82,8 @@ func TestNewerIsRefused(t *testing.T) {
 	if err := c.Set(t.Context(), "hformat", store.Version+1, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Open(t.Context(), server.URL(), "hub"); !errors.Is(err, store.ErrNewer) {
-		t.Errorf("redis: %v, want ErrNewer", err)
+	if _, err := store.Open(t.Context(), server.URL(), "hub"); !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "\nhint: run that version") {
+		t.Errorf("redis: %v, want ErrNewer with a hint", err)
 	}
 
 	dir := t.TempDir()
@@ -97,8 +97,28 @@ func TestNewerIsRefused(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Open(t.Context(), "pebble:"+dir, "hub"); !errors.Is(err, store.ErrNewer) {
-		t.Errorf("pebble: %v, want ErrNewer", err)
+	if _, err := store.Open(t.Context(), "pebble:"+dir, "hub"); !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "\nhint: run that version") {
+		t.Errorf("pebble: %v, want ErrNewer with a hint", err)
+	}
+
+	// What Pebble itself does not know is newer, too.
+	dir = t.TempDir()
+	s, err := store.Open(t.Context(), "pebble:"+dir, "accounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	marks, err := filepath.Glob(filepath.Join(dir, "accounts", "marker.format-version.*"))
+	if err != nil || len(marks) != 1 {
+		t.Fatal(marks, err)
+	}
+	if err := os.Rename(marks[0], filepath.Join(dir, "accounts", "marker.format-version.000099.999")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(t.Context(), "pebble:"+dir, "accounts"); !errors.Is(err, store.ErrNewer) {
+		t.Errorf("a later format of Pebble: %v, want ErrNewer", err)
 	}
 }
 
