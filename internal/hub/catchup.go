@@ -21,11 +21,8 @@ const (
 
 // catchUp returns logged events to a leaf, from its own first one on (SPEC.md R-104).
 func (h *Hub) catchUp(ctx context.Context, c *gateway.Call, req *hubv1.CatchUpRequest) (*hubv1.CatchUpResponse, error) {
-	r, l, err := h.authenticate(ctx, c)
+	r, first, err := h.logReader(ctx, c)
 	if err != nil {
-		return nil, err
-	}
-	if err := h.admit(r, l, false); err != nil {
 		return nil, err
 	}
 	limit := int(req.GetMax())
@@ -37,7 +34,7 @@ func (h *Hub) catchUp(ctx context.Context, c *gateway.Call, req *hubv1.CatchUpRe
 	}
 	res := &hubv1.CatchUpResponse{LastSeq: r.head.seq}
 	size := 0
-	for seq := max(req.GetFromSeq(), l.first, 1); seq <= r.head.seq && len(res.Events) < limit; seq++ {
+	for seq := max(req.GetFromSeq(), first, 1); seq <= r.head.seq && len(res.Events) < limit; seq++ {
 		core, _, err := h.readRow(ctx, r, logRow(seq))
 		if errors.Is(err, kv.ErrNotFound) {
 			if len(res.Events) == 0 {
@@ -62,6 +59,25 @@ func (h *Hub) catchUp(ctx context.Context, c *gateway.Call, req *hubv1.CatchUpRe
 		res.Events = append(res.Events, b)
 	}
 	return res, nil
+}
+
+// logReader authenticates a caller and returns the room whose log it may read,
+// and from which event on. With a key that was replaced that log ends with the
+// commit that did it (SPEC.md R-103).
+func (h *Hub) logReader(ctx context.Context, c *gateway.Call) (r *room, first uint64, err error) {
+	r, l, err := h.authenticate(ctx, c)
+	var s *stale
+	switch {
+	case errors.As(err, &s):
+		if !h.rates.allow(c.GroupID, s.leaf.index, false) {
+			return nil, 0, mmrerr.RateLimited
+		}
+		s.r.head.seq = s.gen.last
+		return s.r, s.leaf.first, nil
+	case err != nil:
+		return nil, 0, err
+	}
+	return r, l.first, h.admit(r, l, false)
 }
 
 // A chain row holds what the core of an event leaves out.

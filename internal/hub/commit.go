@@ -11,6 +11,7 @@ import (
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/gateway"
 	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
@@ -25,6 +26,10 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	defer h.locks.lock(c.GroupID)()
 	r, l, err := h.authenticate(ctx, c) // step 2
 	if err != nil {
+		kind, message := updateKind(req)
+		if res := new(hubv1.UpdateResponse); h.repeated(ctx, err, kind, message, res) {
+			return res, nil
+		}
 		return nil, err
 	}
 	if err := h.admit(r, l, len(req.GetCommit()) > 0); err != nil { // step 3
@@ -67,12 +72,13 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	if (j.path != nil) != (len(req.GetDeliverySecret()) > 0) { // step 16
 		return nil, mmrerr.Malformed
 	}
-	if len(req.GetNextEarKey()) > 0 {
-		return nil, mmrerr.EARKey // rooms with a key of their own: not with ear = 0
+	next, err := t.nextKey(req.GetNextEarKey())
+	if err != nil {
+		return nil, err
 	}
 	res := &hubv1.UpdateResponse{}
 	e, err := h.advance(ctx, c, t, advance{ // step 17
-		kind: kindCommit, secret: req.GetDeliverySecret(), welcome: welcome, recipients: notLeaving(r.roster),
+		kind: kindCommit, secret: req.GetDeliverySecret(), key: next, welcome: welcome, recipients: notLeaving(r.roster),
 		answer: func(e *seal.Event) proto.Message { res.Accepted = accepted(e); return res },
 	})
 	if err != nil {
@@ -178,8 +184,9 @@ func notLeaving(ro *roster) []*leaf {
 
 // advance is what a new epoch needs besides the transition.
 type advance struct {
-	kind       byte   // of the request, for repeats
-	secret     []byte // D of the committer's path
+	kind       byte         // of the request, for repeats
+	secret     []byte       // D of the committer's path
+	key        *seal.EARKey // next key at rest, nil: the room keeps its own
 	welcome    *mls.Message
 	recipients []*leaf // of the commit event, with the K of the old epoch
 	used       bool    // the commit used up a connection room's code
@@ -195,9 +202,19 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 	ch.next.head.endedAt = uint64(c.Now.UnixMilli())
 	ch.next.head.removed = len(t.removed) > 0
 	ch.next.head.used = r.head.used || a.used
-	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.CommitEvent{Commit: t.message.Raw(), Delta: t.delta, ExternalPub: t.externalPub}}
+	body := &seal.CommitEvent{Commit: t.message.Raw(), Delta: t.delta, ExternalPub: t.externalPub}
+	e := &seal.Event{Epoch: r.head.epoch, Body: body}
+	if a.key != nil {
+		id := a.key.ID()
+		body.EARID = id[:]
+	}
 	if err := ch.number(e, c.Now); err != nil {
 		return nil, err
+	}
+	if a.key != nil {
+		if err := ch.rotate(*a.key, t.next); err != nil {
+			return nil, err
+		}
 	}
 	ch.next.head.epochStart = e.Seq
 	rows, err := sealTo(a.recipients, e, r.head.epoch)
@@ -268,7 +285,11 @@ func (h *Hub) welcomes(t *transition, welcome *mls.Message, commit *seal.Event, 
 		a.k = seal.NewDeliveryKey(d, t.r.groupID, ch.next.head.epoch, a.signatureKey).Secret()
 		e := *commit
 		e.Epoch = ch.next.head.epoch
-		e.Body = &seal.WelcomeEvent{Welcome: stripWelcome(welcome, a.ref), DeliverySecret: d}
+		body := &seal.WelcomeEvent{Welcome: stripWelcome(welcome, a.ref), DeliverySecret: d}
+		if len(ch.next.record.earID) > 0 {
+			body.EARKey = ch.next.key.Secret()
+		}
+		e.Body = body
 		b, err := e.AppendBinary(nil)
 		if err != nil {
 			return nil, err
@@ -295,7 +316,9 @@ func (ch *change) writeEpoch(t *transition, e *seal.Event, now time.Time) error 
 	if err := ch.setLinkKeys(t); err != nil {
 		return err
 	}
-	ch.next.record.links = linkRecords(t.next.policy)
+	if err := ch.linkRecords(t.next.policy); err != nil {
+		return err
+	}
 	if len(t.added) == 0 {
 		return nil
 	}
@@ -311,16 +334,19 @@ func (ch *change) setLinkKeys(t *transition) error {
 		}
 		return ch.setEntries(entries)
 	}
-	if t.wrap == t.r.wrap {
+	if t.wrap == t.r.wrap && (!ch.rotated() || t.wrap == nil) {
 		return nil // a commit without delta leaves the tree behind (SPEC.md R-96)
 	}
 	return ch.setWrap(t.wrap)
 }
 
-func linkRecords(p *pseudonym.Room) []linkRecord {
-	var ls []linkRecord
-	for _, l := range p.Links {
-		ls = append(ls, linkRecord{codeHash: l.CodeHash, notAfter: l.NotAfter})
+// updateKind is what a repeat of the request is known by.
+func updateKind(req *hubv1.UpdateRequest) (kind byte, message []byte) {
+	if len(req.GetCommit()) > 0 {
+		return kindCommit, req.GetCommit()
 	}
-	return ls
+	for _, p := range req.GetProposals() { // a repeat repeats all of them
+		message = codec.AppendVector(message, p)
+	}
+	return kindProposals, message
 }

@@ -79,10 +79,7 @@ func (h *Hub) existing(ctx context.Context, c *gateway.Call, req *hubv1.CreateRo
 	if err != nil {
 		return nil, err
 	}
-	r, err := h.open(ctx, c.GroupID, c.EARKey)
-	if err != nil {
-		return nil, mmrerr.RoomExists
-	}
+	r := &room{groupID: c.GroupID, key: h.newSecret(c.GroupID, c.EARKey)}
 	if res := new(hubv1.CreateRoomResponse); h.answered(ctx, r, kindCreation, req.GetGroupInfo(), res) {
 		return res, nil
 	}
@@ -93,9 +90,6 @@ func (h *Hub) existing(ctx context.Context, c *gateway.Call, req *hubv1.CreateRo
 func (h *Hub) checkProfile(ctx *mls.GroupContext, room *pseudonym.Room) error {
 	if _, ok := primitive.SuiteAlgorithm(uint16(ctx.Suite)); !ok {
 		return mmrerr.PolicyChange
-	}
-	if room.EAR {
-		return mmrerr.PolicyChange // not served yet: docs/spec.md, "Status"
 	}
 	data, _ := ctx.Extension(mls.ExtensionRequiredCapabilities)
 	rc, err := mls.ParseRequiredCapabilities(data, nil)
@@ -124,7 +118,14 @@ func (h *Hub) checkProfile(ctx *mls.GroupContext, room *pseudonym.Room) error {
 
 // found checks the creator's leaf and writes the room.
 func (h *Hub) found(ctx context.Context, c *gateway.Call, req *hubv1.CreateRoomRequest, g *mls.PublicGroup, policy *pseudonym.Room, d primitive.Secret) (*hubv1.CreateRoomResponse, error) {
-	base := &room{groupID: c.GroupID, key: h.heldKey(c.GroupID), tree: g, roster: &roster{suite: uint16(g.Suite()), policy: policy}}
+	if policy.EAR != c.EARKey.Present() {
+		return nil, mmrerr.EARKey
+	}
+	base := &room{groupID: c.GroupID, key: h.newSecret(c.GroupID, c.EARKey), tree: g, roster: &roster{suite: uint16(g.Suite()), policy: policy}}
+	if policy.EAR {
+		id := base.key.ID()
+		base.record.earID = id[:]
+	}
 	j := &judge{h: h, r: base, now: c.Now, next: base.roster.clone()}
 	n := g.Leaf(0)
 	checked, err := j.check(n, g.Suite())
@@ -192,11 +193,12 @@ func (h *Hub) foundersKey(req *hubv1.CreateRoomRequest, ro *roster) (func(*chang
 func (h *Hub) writeFound(ctx context.Context, c *gateway.Call, req *hubv1.CreateRoomRequest, base *room, ro *roster, setLinkKeys func(*change) error) (*hubv1.CreateRoomResponse, error) {
 	ch := h.begin(base, c.Now)
 	ch.next.head.chain = seal.ChainStart(c.GroupID)
-	ch.next.record.links = linkRecords(ro.policy)
+	ch.next.head.keySince = 1
 	for _, f := range []func() error{
 		func() error { return ch.setRoster(ro) },
 		func() error { return ch.setTree(base.tree) },
 		func() error { return setLinkKeys(ch) },
+		func() error { return ch.linkRecords(ro.policy) },
 	} {
 		if err := f(); err != nil {
 			return nil, err

@@ -7,7 +7,9 @@ import (
 	"github.com/mmrelay/mmrelay/internal/gateway"
 	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/pkg/codec"
+	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/queue"
+	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
 // Methods returns the handlers behind the gateway.
@@ -55,3 +57,29 @@ const (
 	PrefixPending = prefixPending
 	PrefixFirst   = prefixFirst
 )
+
+// CurrentRows are the store keys of a room's big rows, for somebody who has the
+// disk and a key at rest; ok is false if that is not the room's current one.
+func (h *Hub) CurrentRows(ctx context.Context, groupID []byte, ear primitive.Secret) (rows []kv.Key, ok bool) {
+	r, err := h.open(ctx, groupID, ear)
+	if err != nil {
+		return nil, false
+	}
+	for _, row := range []bigRow{r.head.roster, r.head.tree, r.head.wrap} {
+		if row.name != "" {
+			rows = append(rows, rowKey(r, row.name))
+		}
+	}
+	return rows, true
+}
+
+// LogKey is where an event is logged under a key at rest.
+func LogKey(groupID []byte, ear primitive.Secret, seq uint64) kv.Key {
+	return rowKey(&room{groupID: groupID, key: seal.NewEARKey(ear, groupID)}, logRow(seq))
+}
+
+// SnapshotKeys are the store keys of an epoch's snapshot.
+func SnapshotKeys(groupID []byte, ear primitive.Secret, epoch uint64) []kv.Key {
+	r := &room{groupID: groupID, key: seal.NewEARKey(ear, groupID)}
+	return []kv.Key{rowKey(r, snapshotRow(epoch)), rowKey(r, snapshotTreeRow(epoch)), rowKey(r, snapshotWrapRow(epoch))}
+}

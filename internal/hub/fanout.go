@@ -30,10 +30,11 @@ func (c *change) number(e *seal.Event, now time.Time) error {
 		old := e.Seq - logEvents
 		c.ops = append(c.ops, kv.Op{Key: rowKey(c.base, logRow(old))}, kv.Op{Key: rowKey(c.base, chainRow(old))})
 	}
-	if err := c.row(chainRow(e.Seq), marshalChain(e), logFor); err != nil {
+	// Under the key of before: who was there reads the commit that replaces it.
+	if err := c.rowUnder(c.base.key, chainRow(e.Seq), marshalChain(e), logFor); err != nil {
 		return err
 	}
-	return c.row(logRow(e.Seq), core, logFor)
+	return c.rowUnder(c.base.key, logRow(e.Seq), core, logFor)
 }
 
 // sealTo seals an event to every leaf, under the K it has now.

@@ -39,9 +39,10 @@ func FuzzStored(f *testing.F) {
 	f.Add(byte(3), marshalEntries(map[uint32][]byte{1: {1}, 4: {2, 3}}))
 	f.Add(byte(4), marshalRows([]outboxRow{newRow(l, []byte{5})}))
 	f.Add(byte(5), snap.marshal())
+	f.Add(byte(6), (&generation{suite: 1, first: 2, last: 9, leaves: []pastLeaf{{index: 1, signatureKey: []byte{7}, first: 2}}}).marshal())
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
 		var again []byte
-		switch kind % 6 {
+		switch kind % 7 {
 		case 0:
 			v, err := parseRoster(b)
 			if (err == nil) != (v != nil) {
@@ -83,9 +84,15 @@ func FuzzStored(f *testing.F) {
 				return
 			}
 			again = v.marshal()
+		case 6:
+			v, err := parseGeneration(b)
+			if err != nil {
+				return
+			}
+			again = v.marshal()
 		}
 		if !bytes.Equal(again, b) {
-			t.Fatalf("kind %d: %x re-encodes to %x", kind%6, b, again)
+			t.Fatalf("kind %d: %x re-encodes to %x", kind%7, b, again)
 		}
 	})
 }

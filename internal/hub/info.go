@@ -6,6 +6,7 @@ import (
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/gateway"
+	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
@@ -14,7 +15,8 @@ import (
 )
 
 // linkInfo returns the link_box of a code, the first thing a joiner asks for
-// (SPEC.md R-125). Rooms with ear = 0 have none; a wrong code answers like an
+// (SPEC.md R-125): the room's key sealed to the link. It needs no key and opens
+// nothing. Rooms with ear = 0 have an empty box; a wrong code answers like an
 // unknown room.
 func (h *Hub) linkInfo(ctx context.Context, c *gateway.Call, req *hubv1.LinkInfoRequest) (*hubv1.LinkInfoResponse, error) {
 	if c.Auth.Kind != seal.AuthNone {
@@ -24,16 +26,23 @@ func (h *Hub) linkInfo(ctx context.Context, c *gateway.Call, req *hubv1.LinkInfo
 	if !h.codes.Allow(c.GroupID) {
 		return nil, mmrerr.RateLimited
 	}
-	r, err := h.open(ctx, c.GroupID, c.EARKey)
+	secret, err := primitive.ParseSecret(req.GetCode())
+	if err != nil || c.EARKey.Present() || len(c.GroupID) != groupIDSize {
+		return nil, mmrerr.NoRoom
+	}
+	rec, err := h.cfg.Store.Get(ctx, roomKey(c.GroupID, nameRecord))
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, mmrerr.NoRoom
+	}
 	if err != nil {
 		return nil, err
 	}
-	secret, err := primitive.ParseSecret(req.GetCode())
+	record, err := parseRecord(rec.Value)
 	if err != nil {
-		return nil, mmrerr.NoRoom
+		return nil, err
 	}
 	hash := pseudonym.CodeHash(secret)
-	for _, l := range r.record.links {
+	for _, l := range record.links {
 		if equal(l.codeHash[:], hash[:]) && uint64(c.Now.Unix()) <= l.notAfter {
 			return &hubv1.LinkInfoResponse{LinkBox: l.box}, nil
 		}

@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -31,8 +32,15 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 		return nil, err
 	}
 	r, err := h.open(ctx, c.GroupID, c.EARKey)
+	if errors.Is(err, errOtherKey) {
+		old := &room{groupID: c.GroupID, key: h.newSecret(c.GroupID, c.EARKey)}
+		if res := new(hubv1.ExternalJoinResponse); h.answered(ctx, old, kindJoin, req.GetCommit(), res) {
+			return res, nil
+		}
+	}
 	if err != nil {
-		return nil, err
+		own := m.Public.Content.Commit.Path.Leaf.SignatureKey
+		return nil, h.refusal(ctx, c, err, func(l *pastLeaf) bool { return equal(l.signatureKey, own) })
 	}
 	if key, err := leafKey(r.roster.suite, m.Public.Content.Commit.Path.Leaf.SignatureKey); err != nil || c.Verify(key) != nil {
 		return nil, mmrerr.NoRoom // of another suite than the room's

@@ -6,7 +6,6 @@ import (
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/gateway"
-	"github.com/mmrelay/mmrelay/pkg/codec"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
@@ -24,10 +23,7 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 	if len(req.GetProposals()) > maxProposals || len(req.GetWelcome())+len(req.GetGroupInfo())+len(req.GetDeliverySecret())+len(req.GetNextEarKey()) > 0 {
 		return nil, mmrerr.Malformed
 	}
-	var all []byte // a repeat repeats all of them
-	for _, p := range req.GetProposals() {
-		all = codec.AppendVector(all, p)
-	}
+	_, all := updateKind(req)
 	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, kindProposals, all, res) {
 		return res, nil
 	}

@@ -83,6 +83,7 @@ type head struct {
 	epochStart uint64 // seq of the first event of the epoch
 	endedAt    uint64 // when the epoch before ended, Unix milliseconds
 	removed    bool   // the commit that ended it held a Remove
+	keySince   uint64 // seq of the first event under the current key at rest
 	used       bool   // connection rooms: the join code was used (SPEC.md R-37)
 }
 
@@ -162,9 +163,17 @@ func (h *Hub) roomSecret(groupID, earID []byte, ear primitive.Secret) (seal.EARK
 	}
 	k := seal.NewEARKey(ear, groupID)
 	if id := k.ID(); !equal(id[:], earID) {
-		return seal.EARKey{}, mmrerr.NoRoom
+		return seal.EARKey{}, errOtherKey
 	}
 	return k, nil
+}
+
+// newSecret returns the key of a room that is being created.
+func (h *Hub) newSecret(groupID []byte, ear primitive.Secret) seal.EARKey {
+	if ear.Present() {
+		return seal.NewEARKey(ear, groupID)
+	}
+	return h.heldKey(groupID)
 }
 
 // heldKey is the hub-held key of a room with ear = 0.
@@ -275,12 +284,16 @@ func monthOf(t time.Time) uint32 {
 
 // row adds a sealed row.
 func (c *change) row(name string, content []byte, ttl time.Duration) error {
-	sealed, err := c.next.key.SealRow(name, c.next.record.n, content)
+	return c.rowUnder(c.next.key, name, content, ttl)
+}
+
+func (c *change) rowUnder(key seal.EARKey, name string, content []byte, ttl time.Duration) error {
+	sealed, err := key.SealRow(name, c.next.record.n, content)
 	if err != nil {
 		return err
 	}
-	v := binary.BigEndian.AppendUint64(nil, c.next.record.n)
-	c.ops = append(c.ops, kv.Op{Key: rowKey(c.next, name), Value: append(v, sealed...), TTL: ttl})
+	v, id := binary.BigEndian.AppendUint64(nil, c.next.record.n), key.RowID(name)
+	c.ops = append(c.ops, kv.Op{Key: roomKey(c.base.groupID, prefixRow+string(id[:])), Value: append(v, sealed...), TTL: ttl})
 	return nil
 }
 
@@ -404,6 +417,7 @@ func (x *head) marshal() []byte {
 	}
 	b = binary.BigEndian.AppendUint64(b, x.epochStart)
 	b = binary.BigEndian.AppendUint64(b, x.endedAt)
+	b = binary.BigEndian.AppendUint64(b, x.keySince)
 	return append(b, flags(x.removed, x.used))
 }
 
@@ -420,6 +434,7 @@ func parseHead(b []byte) (head, error) {
 	}
 	x.epochStart = r.Uint64()
 	x.endedAt = r.Uint64()
+	x.keySince = r.Uint64()
 	f := readFlags(r, 2)
 	x.removed, x.used = f&1 != 0, f&2 != 0
 	if err := r.Done(); err != nil {

@@ -95,6 +95,10 @@ func (c *change) snapshot(added []addedLeaf, e *seal.Event, now time.Time) error
 func (h *Hub) joinState(ctx context.Context, c *gateway.Call, req *hubv1.JoinStateRequest) (*hubv1.JoinStateResponse, error) {
 	defer h.locks.lock(c.GroupID)()
 	r, l, err := h.authenticateKey(ctx, c, req.GetSignatureKey())
+	var past *stale
+	if errors.As(err, &past) {
+		return h.joinPast(ctx, c, past, req.GetEpoch())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +165,30 @@ func (h *Hub) joined(ctx context.Context, r *room, l *leaf, epoch uint64, s *sna
 		ch.ops = append(ch.ops, ops...)
 	}
 	return ch.commit(ctx)
+}
+
+// joinPast serves a joiner that has the key at rest of its epoch, which was
+// replaced before it came: no other has been sent to it (SPEC.md R-105). The
+// room's roster cannot be opened with that, and need not be.
+func (h *Hub) joinPast(ctx context.Context, c *gateway.Call, past *stale, epoch uint64) (*hubv1.JoinStateResponse, error) {
+	if !h.rates.allow(c.GroupID, past.leaf.index, false) {
+		return nil, mmrerr.RateLimited
+	}
+	s, res, err := h.readSnapshot(ctx, past.r, epoch, past.leaf.first)
+	if err != nil {
+		return nil, err
+	}
+	i, waiting := slices.BinarySearch(s.waiting, past.leaf.index)
+	if !waiting {
+		return res, nil
+	}
+	s.waiting = slices.Delete(s.waiting, i, i+1)
+	ops, err := h.fetched(ctx, past.r, epoch, s, c.Now)
+	if err != nil {
+		return nil, err
+	}
+	_, err = h.cfg.Store.Apply(ctx, append(ops, kv.Op{Key: firstContactKey(c.GroupID, past.leaf.lane)}))
+	return res, err
 }
 
 // fetched returns the writes that a snapshot needs after one more joiner has

@@ -27,6 +27,9 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 	defer h.locks.lock(c.GroupID)()
 	r, l, err := h.authenticate(ctx, c)
 	if err != nil {
+		if res := new(hubv1.SubmitResponse); h.repeated(ctx, err, kindMessage, req.GetMessage(), res) {
+			return res, nil
+		}
 		return nil, err
 	}
 	if err := h.admit(r, l, false); err != nil {
@@ -137,6 +140,11 @@ func (c *change) remember(kind byte, message []byte, res proto.Message) error {
 	b, err := proto.Marshal(res)
 	if err != nil {
 		return err
+	}
+	if c.rotated() { // the repeat may come with either key
+		if err := c.rowUnder(c.base.key, answerRow(kind, message), b, logFor); err != nil {
+			return err
+		}
 	}
 	return c.row(answerRow(kind, message), b, logFor)
 }

@@ -121,3 +121,20 @@ func (p *party) apply(d *treewrap.Delta) {
 	}
 	p.view = v
 }
+
+type treeView = treewrap.View
+
+// readView opens a state that the hub served, by a member of its epoch or, if
+// it is older, with what the test keeps.
+func readView(t *testing.T, groupID, state []byte, g *member.Group) *treeView {
+	t.Helper()
+	s, err := treewrap.ParseState(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := treewrap.Read(groupID, s, export(t, g.Export, treewrap.LabelTreeWrap))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}

@@ -148,6 +148,9 @@ func (h *Hub) wrapRefresh(ctx context.Context, c *gateway.Call, req *hubv1.WrapR
 	defer h.locks.lock(c.GroupID)()
 	r, l, err := h.authenticate(ctx, c)
 	if err != nil {
+		if res := new(hubv1.WrapRefreshResponse); h.repeated(ctx, err, kindRefresh, req.GetDelta(), res) {
+			return res, nil
+		}
 		return nil, err
 	}
 	if err := h.admit(r, l, true); err != nil {

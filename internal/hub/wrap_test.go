@@ -125,7 +125,7 @@ func TestTreeWrap(t *testing.T) {
 func TestTreeSteps(t *testing.T) {
 	w := newWorld(t)
 	alice := w.room(tree)
-	bob := alice.add("b.example")
+	alice.add("b.example")
 	r := refusals{w, alice}
 	add := func(f func(*commit)) commit {
 		id := w.identity(leafSpec{user: w.id("b.example", pseudonym.User)})
@@ -189,7 +189,6 @@ func TestTreeSteps(t *testing.T) {
 		}
 	}
 	alice.sameState()
-	_ = bob
 }
 
 // TestTreeStale: of two writers of one state the second loses, and sends the
