@@ -66,9 +66,9 @@ func (h *Hub) catchUp(ctx context.Context, c *gateway.Call, req *hubv1.CatchUpRe
 // commit that did it (SPEC.md R-103).
 func (h *Hub) logReader(ctx context.Context, c *gateway.Call) (r *room, first uint64, err error) {
 	r, l, err := h.authenticate(ctx, c)
-	var s *stale
+	s, past := errors.AsType[*stale](err)
 	switch {
-	case errors.As(err, &s):
+	case past:
 		if !h.rates.allow(c.GroupID, s.leaf.index, false) {
 			return nil, 0, mmrerr.RateLimited
 		}

@@ -224,6 +224,6 @@ func (h *Hub) openGeneration(ctx context.Context, c *gateway.Call) (*stale, erro
 // repeated answers a request that was accepted under a key that was replaced
 // meanwhile, maybe by this very request: err is the refusal of its repeat.
 func (h *Hub) repeated(ctx context.Context, err error, kind byte, message []byte, res proto.Message) bool {
-	var s *stale
-	return errors.As(err, &s) && h.answered(ctx, s.r, kind, message, res)
+	s, ok := errors.AsType[*stale](err)
+	return ok && h.answered(ctx, s.r, kind, message, res)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/mmrelay/mmrelay/internal/gateway"
 	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/pkg/codec"
@@ -83,3 +85,6 @@ func SnapshotKeys(groupID []byte, ear primitive.Secret, epoch uint64) []kv.Key {
 	r := &room{groupID: groupID, key: seal.NewEARKey(ear, groupID)}
 	return []kv.Key{rowKey(r, snapshotRow(epoch)), rowKey(r, snapshotTreeRow(epoch)), rowKey(r, snapshotWrapRow(epoch))}
 }
+
+// ResetLimits forgets how often codes and proofs were tried.
+func (h *Hub) ResetLimits() { *h.codes = codeRates{by: make(map[string]*rate.Limiter)} }

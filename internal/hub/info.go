@@ -75,9 +75,7 @@ func (h *Hub) groupInfo(ctx context.Context, c *gateway.Call, req *hubv1.GroupIn
 }
 
 // infoCaller authenticates the caller of groupInfo. Every failure is
-// mmr/no-room. A sibling proof is one: the request does not carry the credential
-// that the proof is about, so that nobody could check it, and an unchecked proof
-// would open every room to everybody (docs/spec.md, "Status").
+// mmr/no-room, but for the limits, which do not depend on the room.
 func (h *Hub) infoCaller(ctx context.Context, c *gateway.Call, req *hubv1.GroupInfoRequest) (*room, error) {
 	if len(req.GetCode()) == 0 && len(req.GetSiblingProof()) == 0 {
 		r, l, err := h.authenticate(ctx, c)
@@ -89,11 +87,35 @@ func (h *Hub) infoCaller(ctx context.Context, c *gateway.Call, req *hubv1.GroupI
 	if !h.codes.Allow(c.GroupID) { // before the room is looked up, see linkInfo
 		return nil, mmrerr.RateLimited
 	}
+	if len(req.GetSiblingProof()) > 0 {
+		return h.siblingCaller(ctx, c, req)
+	}
 	r, err := h.open(ctx, c.GroupID, c.EARKey)
 	if err != nil {
 		return nil, err
 	}
-	if len(req.GetCode()) == 0 || r.roster.policy.JoinRule == pseudonym.JoinByInvite || !liveCode(r.roster.policy, req.GetCode(), c) {
+	if r.roster.policy.JoinRule == pseudonym.JoinByInvite || !liveCode(r.roster.policy, req.GetCode(), c) {
+		return nil, mmrerr.NoRoom
+	}
+	return r, nil
+}
+
+// siblingCaller admits a new device by the proof of a leaf of its user (SPEC.md
+// R-24, docs/decisions/0010-group-info-by-sibling-proof.md). The request is
+// signed with the key that the proof names, so that a proof that was seen on
+// the way serves nobody else.
+func (h *Hub) siblingCaller(ctx context.Context, c *gateway.Call, req *hubv1.GroupInfoRequest) (*room, error) {
+	client, err1 := pseudonym.ParseID(req.GetClientPseudonym())
+	user, err2 := pseudonym.ParseID(req.GetUserPseudonym())
+	if len(req.GetCode()) > 0 || err1 != nil || err2 != nil || !signedByNew(c, req.GetSignatureKey()) {
+		return nil, mmrerr.NoRoom
+	}
+	r, err := h.open(ctx, c.GroupID, c.EARKey)
+	if err != nil {
+		return nil, err
+	}
+	joiner := pseudonym.Credential{TBS: pseudonym.TBS{Client: client, User: user, Key: req.GetSignatureKey()}}
+	if err := h.sibling(c, r, joiner, req.GetSiblingProof()); err != nil {
 		return nil, mmrerr.NoRoom
 	}
 	return r, nil

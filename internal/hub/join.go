@@ -102,12 +102,24 @@ func (h *Hub) joinCommit(c *gateway.Call, commit []byte) (*mls.Message, error) {
 	if s.Type != mls.SenderNewMemberCommit || path == nil {
 		return nil, mmrerr.WireFormat
 	}
+	if !signedByNew(c, path.Leaf.SignatureKey) {
+		return nil, mmrerr.NoRoom
+	}
+	return m, nil
+}
+
+// signedByNew reports whether the request is signed, kind new_leaf, with a key
+// that it brings itself, before the suite of the room is known.
+func signedByNew(c *gateway.Call, raw []byte) bool {
+	if c.Auth.Kind != seal.AuthNewLeaf {
+		return false
+	}
 	for _, alg := range []primitive.Algorithm{primitive.Ed25519, primitive.ECDSAP256} { // keys of one are never keys of the other
-		if key, err := primitive.ParsePublicKey(alg, path.Leaf.SignatureKey); err == nil && c.Verify(key) == nil {
-			return m, nil
+		if key, err := primitive.ParsePublicKey(alg, raw); err == nil && c.Verify(key) == nil {
+			return true
 		}
 	}
-	return nil, mmrerr.NoRoom
+	return false
 }
 
 // admission decides why the joiner may enter, in the order of SPEC.md R-116:

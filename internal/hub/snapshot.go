@@ -95,8 +95,7 @@ func (c *change) snapshot(added []addedLeaf, e *seal.Event, now time.Time) error
 func (h *Hub) joinState(ctx context.Context, c *gateway.Call, req *hubv1.JoinStateRequest) (*hubv1.JoinStateResponse, error) {
 	defer h.locks.lock(c.GroupID)()
 	r, l, err := h.authenticateKey(ctx, c, req.GetSignatureKey())
-	var past *stale
-	if errors.As(err, &past) {
+	if past, ok := errors.AsType[*stale](err); ok {
 		return h.joinPast(ctx, c, past, req.GetEpoch())
 	}
 	if err != nil {

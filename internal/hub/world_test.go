@@ -198,6 +198,8 @@ func do[Res proto.Message](w *world, c call, body proto.Message, res Res) (Res, 
 	return res, nil
 }
 
+func (w *world) resetLimits() { w.h.ResetLimits() }
+
 func (w *world) wantCode(err error, want mmrerr.Code) {
 	w.t.Helper()
 	got, ok := mmrerr.Of(err)
