@@ -70,6 +70,12 @@ var (
 	// ErrLocked reports a room whose key at the hub a member has replaced by one
 	// that nobody else can compute (SPEC.md R-142): make a new room.
 	ErrLocked = errors.New("client: a member has locked this room; make a new one")
+	// ErrStuck reports a room with a commit that this client could not process; it
+	// tries to come back by itself (SPEC.md R-140).
+	ErrStuck = errors.New("client: this room has a commit that cannot be processed; trying to join it again")
+	// ErrSuspect reports a room in which hub and a member broke the rules: nothing
+	// is sent until the user decides, see Continue (SPEC.md R-118).
+	ErrSuspect = errors.New("client: the hub let a member break the rules of this room")
 	// ErrUnverified reports that somebody is not who they should be.
 	ErrUnverified = errors.New("client: identity could not be verified")
 )
@@ -105,6 +111,7 @@ type Client struct {
 	packages map[string]*packageState
 	connKeys map[string]*connKeyState
 	rooms    map[string]*room
+	peers    map[string]*peerState
 	held     map[uint64]*heldEnvelope
 	inbox    map[uint64]*Event
 	wake     chan struct{} // signals new inbox entries
@@ -236,7 +243,7 @@ func Open(store Store, trust *Trust, opts ...Option) (*Client, error) {
 	c := &Client{
 		opts: newOptions(opts), trust: trust, store: &failStop{Store: store}, wake: make(chan struct{}, 1),
 		conns: make(map[string]*connectionState), packages: make(map[string]*packageState), connKeys: make(map[string]*connKeyState),
-		rooms: make(map[string]*room), held: make(map[uint64]*heldEnvelope), inbox: make(map[uint64]*Event), tokens: make(map[string][][]byte),
+		rooms: make(map[string]*room), peers: make(map[string]*peerState), held: make(map[uint64]*heldEnvelope), inbox: make(map[uint64]*Event), tokens: make(map[string][][]byte),
 	}
 	if err := c.load(m); err != nil {
 		return nil, err
@@ -276,6 +283,7 @@ func (c *Client) load(m map[string][]byte) error {
 		each(m, recConn, func(k string, v *connectionState) { c.conns[k] = v }),
 		each(m, recPackage, func(k string, v *packageState) { c.packages[k] = v }),
 		each(m, recConnKey, func(k string, v *connKeyState) { c.connKeys[k] = v }),
+		each(m, recPeer, func(k string, v *peerState) { c.peers[k] = v }),
 		each(m, recTokens, func(k string, v *[][]byte) { c.tokens[k] = *v }),
 		each(m, recInbox, func(k string, v *Event) { c.inbox[parseNumber(k)] = v }),
 		each(m, recHeld, func(k string, v *heldEnvelope) { c.held[parseNumber(k)] = v }),

@@ -83,14 +83,14 @@ func raced(err error) bool {
 // not have as events.
 func (r *room) told(refusal error) error {
 	var e *mmrerr.Error
-	if !errors.As(refusal, &e) || e.Code != mmrerr.LeaveMissing {
-		return nil
+	if errors.As(refusal, &e) && e.Code == mmrerr.LeaveMissing {
+		d := codec.NewReader(e.Detail)
+		for !d.Empty() {
+			r.propose(d.Vector(len(e.Detail)))
+		}
+		return d.Done()
 	}
-	d := codec.NewReader(e.Detail)
-	for !d.Empty() {
-		r.propose(d.Vector(len(e.Detail)))
-	}
-	return d.Done()
+	return nil
 }
 
 // propose stores a stand-alone proposal of somebody else for the next commit.
@@ -202,7 +202,7 @@ func (r *room) stageDelta(staged *member.Staged, pending *pendingState, info *me
 	}
 	maps.Copy(known, secretsOf(pending.LinkKeys))
 	d, next, err := writeDelta(r.view, wrapWrite{
-		epoch: uint64(staged.Epoch()), keys: staged, tree: staged.Public(), added: v.Added, known: known, own: uint32(staged.OwnLeaf()),
+		epoch: staged.Epoch(), keys: staged, tree: staged.Public(), added: v.Added, known: known, own: uint32(staged.OwnLeaf()),
 	})
 	if err != nil {
 		return err
@@ -360,6 +360,12 @@ func (c *Client) settle(ctx context.Context, r *room) error {
 			return err
 		}
 	}
+	if r.st.Leaving != nil {
+		if err := c.sendLeave(ctx, r); err != nil {
+			return err
+		}
+		return ErrNoRoom
+	}
 	if r.st.Outgoing != nil {
 		return c.finishOutgoing(ctx, r)
 	}
@@ -392,7 +398,7 @@ func (c *Client) resume(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.rooms {
-		if r.st.Removed || r.st.Forked || r.st.Pending == nil && r.st.Outgoing == nil {
+		if r.st.Removed || r.st.Forked || r.st.Pending == nil && r.st.Outgoing == nil && r.st.Leaving == nil {
 			continue
 		}
 		if err := c.settle(ctx, r); err != nil {

@@ -50,14 +50,14 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 	} else {
 		g, ev, err := r.g.Process(body.Commit)
 		if err != nil {
-			// SPEC.md R-140: the hub accepted what we cannot process. The room stays
-			// where it is; an application can join again by a link.
-			r.st.Forked = true
-			return c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
+			return c.stick(r, body.Commit, e.Seq, b)
 		}
 		if g.Status() == member.Removed {
 			r.st.Removed = true
 			return c.emit(b, Event{Kind: KindRemoved, Room: r.st.uri(), Seq: e.Seq, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()})
+		}
+		if err := c.judge(r, ev.Commit, e.Seq, b); err != nil {
+			return err
 		}
 		before := r.g
 		r.g = g
@@ -81,15 +81,52 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 	for _, raw := range body.HubProposals { // SPEC.md R-114
 		r.propose(raw)
 	}
-	r.plan(c.opts.refreshDelay)
+	c.plan(r)
 	r.prune()
 	if r.st.Peer != "" {
 		return nil // connection rooms are not shown
 	}
+	if err := c.meetAll(r, b); err != nil {
+		return err
+	}
 	added, removed := difference(before, r.names(c))
+	if back := intersection(added, r.st.Banned); len(back) > 0 {
+		if err := c.emit(b, Event{Kind: KindBanned, Room: r.st.uri(), Seq: e.Seq, Added: back}); err != nil {
+			return err
+		}
+	}
 	return c.emit(b, Event{
 		Kind: KindMembers, Room: r.st.uri(), Seq: e.Seq, Added: added, Removed: removed, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC(),
 	})
+}
+
+// judge checks a commit that the hub accepted, and flags the room if it should
+// not have.
+func (c *Client) judge(r *room, v *mls.CommitView, seq uint64, b batch) error {
+	policy, err := r.policy()
+	if err != nil {
+		return err
+	}
+	if audit(policy, v) == nil || r.st.Suspect {
+		return nil
+	}
+	r.st.Suspect = true
+	return c.emit(b, Event{Kind: KindSuspect, Room: r.st.uri(), Seq: seq})
+}
+
+// meetAll notes the device keys of all verified members.
+func (c *Client) meetAll(r *room, b batch) error {
+	var reals []pseudonym.Real
+	for _, l := range c.resolve(r) {
+		if l.verified {
+			reals = append(reals, l.real)
+		}
+	}
+	return c.met(reals, b)
+}
+
+func intersection(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(x string) bool { return !slices.Contains(b, x) })
 }
 
 // dropReplaced forgets link keys of leaves whose credential is another one now
@@ -183,22 +220,6 @@ func (r *room) openEntry(index uint32, entry []byte) {
 	if key, err := pseudonym.UnwrapStatic(wrapper, r.st.GroupID, cred.Hash(), entry); err == nil {
 		r.st.LinkKeys[index] = stored(key)
 	}
-}
-
-// names are the users of a room's leaves, the pseudonym where unverified.
-func (r *room) names(c *Client) map[uint32]string {
-	out := make(map[uint32]string)
-	for i, l := range r.g.Public().Members() {
-		cred, err := credentialOf(l)
-		if err != nil {
-			continue
-		}
-		out[uint32(i)] = cred.User.String()
-		if real, ok := c.reveal(r, uint32(i), cred); ok {
-			out[uint32(i)] = real.User.String()
-		}
-	}
-	return out
 }
 
 func difference(before, after map[uint32]string) (added, removed []string) {

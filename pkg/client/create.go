@@ -52,7 +52,7 @@ func (c *Client) create(ctx context.Context, hub, peer string, shape func(p *pse
 	}
 	groupID := member.RandomGroupID()
 	policy := &pseudonym.Room{
-		Requirement: pseudonym.RequireAll, Scheme: pseudonym.SchemeStatic, EAR: false, DefaultRole: pseudonym.Member,
+		Requirement: pseudonym.RequireAll, Scheme: pseudonym.SchemeTree, EAR: true, DefaultRole: pseudonym.Member,
 		Roles: []pseudonym.RoleEntry{{User: user, Role: pseudonym.Admin}}, Limits: pseudonym.DefaultLimits(),
 	}
 	shape(policy, groupID)

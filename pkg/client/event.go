@@ -18,6 +18,10 @@ const (
 	KindRemoved   Kind = "removed"   // this client was removed from a room
 	KindConnected Kind = "connected" // a connection is complete; User is the peer
 	KindForked    Kind = "forked"    // the hub showed two histories of a room
+	KindLeft      Kind = "left"      // this client has left a room
+	KindBanned    Kind = "banned"    // a user who was banned is in the room again: Added
+	KindStuck     Kind = "stuck"     // a commit could not be processed; the client tries to come back
+	KindSuspect   Kind = "suspect"   // hub and a member broke the room's rules; nothing is sent until the user decides
 	KindLocked    Kind = "locked"    // a member made the room unusable for all others
 )
 
@@ -34,6 +38,8 @@ type Event struct {
 	User string `json:"user,omitempty"`
 	// Data is a message's content.
 	Data []byte `json:"data,omitempty"`
+	// Evidence is what Report needs of a message.
+	Evidence []byte `json:"evidence,omitempty"`
 	// Added and Removed are the users of leaves that came and went.
 	Added   []string `json:"added,omitempty"`
 	Removed []string `json:"removed,omitempty"`

@@ -326,7 +326,7 @@ func (c *Client) commitJoin(ctx context.Context, r *room, in entry, info *hubv1.
 			maps.Copy(known, secretsOf(r.st.LinkKeys))
 		}
 		d, v, err := writeDelta(found.view, wrapWrite{
-			epoch: uint64(staged.Epoch()), keys: staged, tree: staged.Public(), known: known, own: uint32(staged.OwnLeaf()),
+			epoch: staged.Epoch(), keys: staged, tree: staged.Public(), known: known, own: uint32(staged.OwnLeaf()),
 		})
 		if err != nil {
 			return err
@@ -409,7 +409,7 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 	if err := r.save(b, true); err != nil {
 		return err
 	}
-	if err := c.connected(r, b); err != nil {
+	if err := errors.Join(c.connected(r, b), c.meetAll(r, b)); err != nil {
 		return err
 	}
 	c.unhold(ctx, b)

@@ -253,7 +253,7 @@ func (c *Client) watchGaps(ctx context.Context) {
 				c.opts.log.Warn("a repair did not work")
 			}
 		}
-		if err := c.upkeep(ctx, false); err != nil {
+		if err := c.upkeep(ctx); err != nil {
 			c.mu.Unlock()
 			return
 		}

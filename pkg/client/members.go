@@ -110,6 +110,24 @@ func (c *Client) Remove(ctx context.Context, roomURI, user string) error {
 	return c.update(ctx, r, func() (*plan, error) { return c.removal(r, user) })
 }
 
+// Ban removes a user and tells when it is in the room again: a banned person can
+// come back under a fresh pseudonym, which the hub cannot know (SPEC.md R-112).
+func (c *Client) Ban(ctx context.Context, roomURI, user string) error {
+	if err := c.Remove(ctx, roomURI, user); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, err := c.lookup(roomURI)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(r.st.Banned, user) {
+		r.st.Banned = append(r.st.Banned, user)
+	}
+	return c.write(r)
+}
+
 func (c *Client) removal(r *room, user string) (*plan, error) {
 	p := new(plan)
 	var gone pseudonym.ID
@@ -126,13 +144,16 @@ func (c *Client) removal(r *room, user string) (*plan, error) {
 		p.proposals = append(p.proposals, mls.RemoveProposal(i))
 	}
 	if len(p.proposals) == 0 {
-		return nil, fmt.Errorf("client: no such member in this room: %w", ErrUnverified)
+		return nil, errNoMember
 	}
 	policy, err := r.policy()
 	if err != nil {
 		return nil, err
 	}
 	n := len(policy.Roles)
+	if _, listed := policy.Entry(gone); listed {
+		r.dropDeparted(policy)
+	}
 	policy.Roles = slices.DeleteFunc(policy.Roles, func(e pseudonym.RoleEntry) bool { return e.User == gone })
 	if len(policy.Roles) != n {
 		change, err := r.policyChange(policy)
@@ -192,7 +213,11 @@ func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
 // was made in has passed.
 func (c *Client) sendData(ctx context.Context, r *room, data []byte) error {
 	for range maxRaces {
-		g, msg, err := r.g.Send(data, member.SendOptions{AAD: []byte{0}, Padding: member.PadToBucket})
+		content, aad, err := r.newContent(contentText, data)
+		if err != nil {
+			return err
+		}
+		g, msg, err := r.g.Send(content, member.SendOptions{AAD: aad, Padding: member.PadToBucket})
 		if errors.Is(err, member.ErrCommitFirst) {
 			if err := c.update(ctx, r, func() (*plan, error) { return new(plan), nil }); err != nil {
 				return err

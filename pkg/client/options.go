@@ -18,7 +18,9 @@ type options struct {
 	gapWait  time.Duration
 	// refreshDelay bounds the random time before a refresh of link keys.
 	refreshDelay time.Duration
-	dial         func(ctx context.Context, addr string) (net.Conn, error)
+	// leaveDelay bounds the random time before the leave of others is committed.
+	leaveDelay time.Duration
+	dial       func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 type optionFunc func(*options)
@@ -53,6 +55,12 @@ func WithRefreshDelay(d time.Duration) Option {
 	return optionFunc(func(o *options) { o.refreshDelay = d })
 }
 
+// WithLeaveDelay sets the longest random time that a client waits before it
+// commits the leave of others. Default 30 s (SPEC.md R-113).
+func WithLeaveDelay(d time.Duration) Option {
+	return optionFunc(func(o *options) { o.leaveDelay = d })
+}
+
 // WithDialer makes connections by dial instead of TCP: through a proxy, or for
 // networks inside one process. TLS runs over them all the same.
 func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
@@ -60,7 +68,7 @@ func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) O
 }
 
 func newOptions(os []Option) options {
-	o := options{log: slog.New(slog.DiscardHandler), retryFor: 30 * time.Second, poolSets: 6, tokens: 8, gapWait: 30 * time.Second, refreshDelay: 5 * time.Second}
+	o := options{log: slog.New(slog.DiscardHandler), retryFor: 30 * time.Second, poolSets: 6, tokens: 8, gapWait: 30 * time.Second, refreshDelay: 5 * time.Second, leaveDelay: 30 * time.Second}
 	for _, x := range os {
 		x.apply(&o)
 	}

@@ -194,7 +194,7 @@ func (c *Client) retryFirst(ctx context.Context) error {
 // arrived puts an event into the room's order and processes what is next
 // (SPEC.md R-76).
 func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) error {
-	if _, ok := e.Body.(*seal.CoverEvent); ok || e.Seq <= r.st.Seq || r.st.Forked {
+	if _, ok := e.Body.(*seal.CoverEvent); ok || e.Seq <= r.st.Seq || r.st.Forked || r.st.Stuck != nil {
 		return nil
 	}
 	raw, err := e.AppendBinary(nil)
@@ -205,7 +205,7 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 	moved := false
 	for {
 		raw, ok := r.st.Buffer[r.st.Seq+1]
-		if !ok || r.st.Removed || r.st.Forked {
+		if !ok || r.st.Removed || r.st.Forked || r.st.Stuck != nil {
 			break
 		}
 		next, err := seal.ParseEvent(raw)
@@ -244,6 +244,7 @@ func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (
 		return false, c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
 	}
 	r.st.Seq, r.st.Chain = e.Seq, slices.Clone(e.Chain[:])
+	r.remember()
 	switch body := e.Body.(type) {
 	case *seal.CommitEvent:
 		return true, c.commitEvent(ctx, r, e, body, b)
@@ -251,11 +252,12 @@ func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (
 		for _, p := range body.Proposals {
 			r.propose(p)
 		}
+		c.plan(r)
 	case *seal.WrapEvent:
 		if err := r.applyDelta(body.Delta, nil); err != nil {
 			return false, err
 		}
-		r.plan(c.opts.refreshDelay)
+		c.plan(r)
 	case *seal.MessageEvent:
 		return false, c.messageEvent(r, e, body, b)
 	}
@@ -298,12 +300,28 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
 	r.g = g
-	out := Event{Kind: KindMessage, Room: r.st.uri(), Seq: e.Seq, Data: ev.Data, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()}
-	if ev.Leaf != nil {
-		if cred, err := credentialOf(ev.Leaf); err == nil {
-			if real, ok := c.reveal(r, ev.Sender.Index, cred); ok {
-				out.User = real.User.String()
-			}
+	hub, err := c.hubKey(r.st.Hub, r.g.Public())
+	if err != nil {
+		return err
+	}
+	m, err := r.openContent(e, body, ev, hub)
+	if err != nil {
+		c.opts.log.Warn("a message that is not what it says was dropped")
+		return nil //nolint:nilerr // dropped on purpose: it could not be reported
+	}
+	if r.forkedFrom(m.seq, m.chain) {
+		r.st.Forked = true
+		return c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
+	}
+	out := Event{Kind: KindMessage, Room: r.st.uri(), Seq: e.Seq, Data: m.body, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()}
+	if body.Frank != nil {
+		if out.Evidence, err = evidence(ev.Data, body.Frank, e.AcceptedMS); err != nil {
+			return err
+		}
+	}
+	if cred, err := credentialOf(ev.Leaf); err == nil {
+		if l := c.resolve(r)[ev.Sender.Index]; l != nil && l.verified && l.cred.Hash() == cred.Hash() {
+			out.User = l.real.User.String()
 		}
 	}
 	return c.emit(b, out)
@@ -312,7 +330,7 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 // catchUp reads the room's log from the hub, from the next event on (SPEC.md
 // It writes what it did. mu is held.
 func (c *Client) catchUp(ctx context.Context, r *room) error {
-	for !r.st.Removed && !r.st.Forked && !r.st.Locked && r.g.Status() == member.Active {
+	for !r.st.Removed && !r.st.Forked && !r.st.Locked && r.st.Stuck == nil && r.g.Status() == member.Active {
 		var res hubv1.CatchUpResponse
 		if err := c.roomCall(ctx, r, seal.MethodCatchUp, &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1}, &res); err != nil {
 			return err

@@ -1,8 +1,8 @@
 package client
 
 import (
-	"encoding/base64"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,6 +24,7 @@ type room struct {
 
 	confirmed string    // hash of the own commit that made the current epoch
 	upkeepAt  time.Time // when link keys are to be read or refreshed; zero: no need
+	removeAt  time.Time // when the leave of others is to be carried out; zero: no need
 }
 
 func (r *room) id() string { return b64(r.st.GroupID) }
@@ -176,19 +177,25 @@ func (r *room) prune() {
 	}
 }
 
-// lookup finds a room by its URI or id.
-func (c *Client) lookup(uri string) (*room, error) {
-	id := uri
+// find finds a room by its URI or id, whatever its state; nil if there is none.
+func (c *Client) find(uri string) *room {
 	if _, groupID, err := pseudonym.ParseRoomURI(uri); err == nil {
-		id = b64(groupID)
-	} else if _, err := base64.RawURLEncoding.DecodeString(uri); err != nil {
-		return nil, ErrNoRoom
+		return c.rooms[b64(groupID)]
 	}
-	r := c.rooms[id]
+	return c.rooms[uri]
+}
+
+// lookup finds a room in which this client can do something.
+func (c *Client) lookup(uri string) (*room, error) {
+	r := c.find(uri)
 	if r == nil {
 		return nil, ErrNoRoom
 	}
 	switch {
+	case r.st.Suspect:
+		return nil, ErrSuspect
+	case r.st.Stuck != nil:
+		return nil, ErrStuck
 	case r.st.Removed:
 		return nil, ErrRemoved
 	case r.st.Forked:
@@ -212,8 +219,10 @@ type RoomInfo struct {
 	// Members are the members, in the order of their leaves.
 	Members []MemberInfo
 	// Removed says that this client is no longer a member, Forked that the hub
-	// showed it two histories.
-	Removed, Forked bool
+	// showed it two histories, Locked that nobody can compute the room's key at the
+	// hub, Stuck that a commit could not be processed, Suspect that hub and sender
+	// of a commit broke the room's rules.
+	Removed, Forked, Locked, Stuck, Suspect bool
 }
 
 // MemberInfo is one member's leaf.
@@ -225,6 +234,10 @@ type MemberInfo struct {
 	// Verified says that the credential was opened and its chain leads to the CA
 	// of its provider (SPEC.md R-4).
 	Verified bool
+	// Identity says how sure it is who this is.
+	Identity Identity
+	// Shared says that the same real user appears under another pseudonym too.
+	Shared bool
 	// Pseudonym is the user pseudonym that the hub knows.
 	Pseudonym string
 	// Role is the role in the room.
@@ -259,9 +272,9 @@ func (c *Client) Rooms() []RoomInfo {
 func (c *Client) Room(uri string) (RoomInfo, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, err := c.lookup(uri)
-	if err != nil {
-		return RoomInfo{}, err
+	r := c.find(uri)
+	if r == nil || r.g.Status() == member.Joining {
+		return RoomInfo{}, ErrNoRoom
 	}
 	return c.info(r), nil
 }
@@ -271,7 +284,7 @@ var roleNames = map[pseudonym.Role]string{
 }
 
 func (c *Client) info(r *room) RoomInfo {
-	info := RoomInfo{Room: r.st.uri(), Hub: r.st.Hub, Removed: r.st.Removed, Forked: r.st.Forked}
+	info := RoomInfo{Room: r.st.uri(), Hub: r.st.Hub, Removed: r.st.Removed, Forked: r.st.Forked, Locked: r.st.Locked, Stuck: r.st.Stuck != nil, Suspect: r.st.Suspect}
 	if r.st.Removed {
 		return info
 	}
@@ -280,30 +293,17 @@ func (c *Client) info(r *room) RoomInfo {
 	if err != nil {
 		return info
 	}
-	for i, l := range r.g.Public().Members() {
-		cred, err := credentialOf(l)
-		if err != nil {
-			continue
+	leaves := c.resolve(r)
+	for _, i := range slices.Sorted(maps.Keys(leaves)) {
+		l := leaves[i]
+		m := MemberInfo{
+			Leaf: i, Pseudonym: l.cred.User.String(), Role: roleNames[policy.RoleOf(l.cred.User)], Own: i == uint32(r.g.OwnLeaf()),
+			Identity: Unverified, Shared: l.shared,
 		}
-		m := MemberInfo{Leaf: uint32(i), Pseudonym: cred.User.String(), Role: roleNames[policy.RoleOf(cred.User)], Own: i == r.g.OwnLeaf()}
-		if real, ok := c.reveal(r, uint32(i), cred); ok {
-			m.Verified, m.User, m.Device = true, real.User.String(), real.Client.String()
+		if l.verified {
+			m.Verified, m.User, m.Device, m.Identity = true, l.real.User.String(), l.real.Client.String(), c.identity(l.real)
 		}
 		info.Members = append(info.Members, m)
 	}
 	return info
-}
-
-// reveal opens a leaf's credential with the link key we hold (SPEC.md R-4).
-func (c *Client) reveal(r *room, index uint32, cred pseudonym.Credential) (pseudonym.Real, bool) {
-	raw, ok := r.st.LinkKeys[index]
-	if !ok {
-		return pseudonym.Real{}, false
-	}
-	key, err := primitive.ParseSecret(raw)
-	if err != nil {
-		return pseudonym.Real{}, false
-	}
-	real, err := cred.Reveal(key, c.trust.Providers, time.Now())
-	return real, err == nil
 }

@@ -22,6 +22,7 @@ const (
 	recInbox     = "inbox/"   // + number: events the application has not taken yet
 	recHeld      = "held/"    // + number: envelopes that fit no room yet
 	recTokens    = "tokens/"  // + audience
+	recPeer      = "peer/"    // + user URI
 	stateVersion = 1
 	maxHeld      = 256 // SPEC.md R-75
 	heldFor      = 24 * 3600
@@ -136,6 +137,12 @@ type roomState struct {
 	Sent     map[string]bool   // hashes of own messages that have not come back in the room's order
 	Forked   bool
 	Removed  bool
+
+	Leaving *leavingState `json:",omitempty"` // a leave whose answer is not known
+	Stuck   *stuckState   `json:",omitempty"` // an accepted commit that could not be processed
+	Suspect bool          `json:",omitempty"` // hub and a committer broke the room's rules (SPEC.md R-118)
+	Banned  []string      `json:",omitempty"` // users removed by Ban
+	Chains  []chainPoint  `json:",omitempty"` // the latest places in the hash chain, to compare with others'
 
 	Outgoing *outgoingState // an application message whose answer is not known
 	Pending  *pendingState  // a commit whose fate is not known

@@ -3,45 +3,68 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"math/big"
 	"time"
 )
 
-// plan sets when the room's link keys are to be looked after, if they need it: at
-// a random time, since all members see the need at once (SPEC.md R-98).
-func (r *room) plan(within time.Duration) {
-	r.upkeepAt = time.Time{}
+// plan sets when the room is to be looked after, if it needs it: its link keys
+// read or refreshed (SPEC.md R-98), the leave of others carried out. The
+// times are random, since all members see the need at once.
+func (c *Client) plan(r *room) {
+	r.upkeepAt, r.removeAt = time.Time{}, time.Time{}
+	now := time.Now()
+	if r.removesWaiting() {
+		r.removeAt = now.Add(randomDuration(c.opts.leaveDelay))
+	}
 	policy, err := r.policy()
 	if err != nil || !wraps(policy) {
 		return
 	}
 	if _, refresh := r.refreshable(); refresh || r.view == nil {
-		r.upkeepAt = time.Now().Add(randomDuration(within))
+		r.upkeepAt = now.Add(randomDuration(c.opts.refreshDelay))
 	}
 }
 
-// upkeep reads or refreshes the link keys of rooms whose time has come. mu is
-// held.
-func (c *Client) upkeep(ctx context.Context, all bool) error {
+// upkeep looks after rooms whose time has come. mu is held.
+func (c *Client) upkeep(ctx context.Context) error {
 	now := time.Now()
 	for _, r := range c.rooms {
-		if r.st.Removed || r.st.Forked || r.st.Locked || r.upkeepAt.IsZero() || !all && now.Before(r.upkeepAt) {
+		if r.st.Removed || r.st.Forked || r.st.Locked || r.st.Suspect {
 			continue
 		}
-		r.upkeepAt = time.Time{}
-		err := c.readWrap(ctx, r)
-		if err == nil {
-			err = c.refreshWrap(ctx, r)
+		var err error
+		switch {
+		case r.st.Stuck != nil:
+			if now.Before(r.upkeepAt) {
+				continue
+			}
+			err = c.recover(ctx, r)
+		default:
+			err = c.upkeepRoom(ctx, r, now)
 		}
 		if err := c.store.broken(); err != nil {
 			return err
 		}
 		if err != nil {
-			c.opts.log.Warn("looking after link keys did not work")
+			c.opts.log.Warn("looking after a room did not work")
 			r.upkeepAt = now.Add(c.opts.gapWait + randomDuration(c.opts.gapWait))
 		}
 	}
 	return nil
+}
+
+func (c *Client) upkeepRoom(ctx context.Context, r *room, now time.Time) error {
+	var err error
+	if !r.removeAt.IsZero() && !now.Before(r.removeAt) {
+		r.removeAt = time.Time{}
+		err = c.commitRemoves(ctx, r)
+	}
+	if !r.upkeepAt.IsZero() && !now.Before(r.upkeepAt) {
+		r.upkeepAt = time.Time{}
+		err = errors.Join(err, c.readWrap(ctx, r), c.refreshWrap(ctx, r))
+	}
+	return err
 }
 
 // randomDuration returns a random time below d.

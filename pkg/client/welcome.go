@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"time"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
@@ -94,14 +95,14 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 		return err
 	}
 	c.rooms[r.id()] = r
-	if err := r.save(b, true); err != nil {
+	if err := errors.Join(r.save(b, true), c.meetAll(r, b)); err != nil {
 		return err
 	}
 	err = c.emit(b, Event{Kind: KindJoined, Room: r.st.uri(), Seq: e.Seq, User: p.Peer, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()})
 	if err != nil {
 		return err
 	}
-	r.plan(c.opts.refreshDelay)
+	c.plan(r)
 	c.unhold(ctx, b)
 	return nil
 }

@@ -22,6 +22,9 @@ func (m *Room) RoleOf(user ID) Role {
 	return m.DefaultRole
 }
 
+// Entry returns the role entry of a user, and whether there is one.
+func (m *Room) Entry(user ID) (RoleEntry, bool) { return m.entry(user) }
+
 func (m *Room) entry(user ID) (RoleEntry, bool) {
 	i, ok := slices.BinarySearchFunc(m.Roles, user.uri, func(e RoleEntry, uri string) int { return cmp.Compare(e.User.uri, uri) })
 	if !ok {

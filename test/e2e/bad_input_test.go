@@ -133,6 +133,7 @@ func TestBadInputHub(t *testing.T) {
 	g := w.gate(t, w.hub, raw{t, w.world}.peer("a.example", w.hub), "hub:hub.example")
 	signer, leaf := w.alice.leafKey(w.room)
 	_, bobLeaf := w.bob.leafKey(w.room)
+	ear := w.alice.ear(w.room)
 	stranger, err := primitive.GenerateSigningKey(primitive.Ed25519)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +143,8 @@ func TestBadInputHub(t *testing.T) {
 	strangers := []variant{
 		{name: "leaf that does not exist", ask: func(a *ask) { a.leaf = 4000 }},
 		{name: "somebody else's leaf", ask: func(a *ask) { a.leaf = bobLeaf }},
-		{name: "a key where the room has none", ask: func(a *ask) { a.EARKey = primitive.NewSecret() }},
+		{name: "another key at rest", ask: func(a *ask) { a.EARKey = primitive.NewSecret() }},
+		{name: "no key at rest", ask: func(a *ask) { a.EARKey = primitive.Secret{} }},
 		{name: "short group id", ask: func(a *ask) { a.GroupID = a.GroupID[:31] }},
 		{name: "no group id", ask: func(a *ask) { a.GroupID = nil }},
 		{name: "other kind of key", ask: func(a *ask) { a.kind, a.leaf = seal.AuthPool, 0 }},
@@ -150,7 +152,7 @@ func TestBadInputHub(t *testing.T) {
 	}
 	member := func(method string, body proto.Message, cases ...variant) spec {
 		return spec{
-			method: method, kind: seal.AuthLeaf, leaf: leaf, signer: signer, groupID: w.groupID, body: body,
+			method: method, kind: seal.AuthLeaf, leaf: leaf, signer: signer, groupID: w.groupID, ear: ear, body: body,
 			badSig: mmrerr.NoRoom, unknown: otherRoom, refused: mmrerr.NoRoom, existing: strangers, cases: cases,
 		}
 	}
@@ -161,7 +163,7 @@ func TestBadInputHub(t *testing.T) {
 		create := unmarshal(t, creation.Body, new(hubv1.CreateRoomRequest))
 		fresh := func(a *ask) { a.GroupID = randomBytes(32) }
 		g.method(t, spec{
-			method: seal.MethodCreateRoom, token: true, kind: seal.AuthNewLeaf, signer: stranger, groupID: w.groupID, body: create,
+			method: seal.MethodCreateRoom, token: true, kind: seal.AuthNewLeaf, signer: stranger, groupID: w.groupID, ear: ear, body: create,
 			cases: []variant{
 				{"room exists", change(create, func(m *hubv1.CreateRoomRequest) { m.GroupInfo = flip(m.GroupInfo) }), nil, mmrerr.RoomExists},
 				{"short group id", nil, func(a *ask) { a.GroupID = randomBytes(31) }, mmrerr.Malformed},
@@ -207,7 +209,7 @@ func TestBadInputHub(t *testing.T) {
 		carolKey, _ := w.carol.leafKey(w.room)
 		stalejoin := change(join, func(m *hubv1.ExternalJoinRequest) { m.Commit = flip(m.Commit) })
 		g.method(t, spec{
-			method: seal.MethodExternalJoin, token: true, kind: seal.AuthNewLeaf, signer: carolKey, groupID: w.groupID, body: stalejoin(),
+			method: seal.MethodExternalJoin, token: true, kind: seal.AuthNewLeaf, signer: carolKey, groupID: w.groupID, ear: ear, body: stalejoin(),
 			badSig: mmrerr.NoRoom, refused: mmrerr.NoRoom,
 			unknown: func(m proto.Message, a *ask) {
 				a.GroupID = randomBytes(32)
@@ -215,7 +217,8 @@ func TestBadInputHub(t *testing.T) {
 				j.Commit = bytes.ReplaceAll(j.Commit, w.groupID, a.GroupID)
 			},
 			existing: []variant{
-				{name: "a key where the room has none", ask: func(a *ask) { a.EARKey = primitive.NewSecret() }},
+				{name: "another key at rest", ask: func(a *ask) { a.EARKey = primitive.NewSecret() }},
+				{name: "no key at rest", ask: func(a *ask) { a.EARKey = primitive.Secret{} }},
 				{name: "signed as a leaf", ask: func(a *ask) { a.kind = seal.AuthLeaf }},
 			},
 			cases: []variant{
@@ -267,7 +270,7 @@ func TestBadInputHub(t *testing.T) {
 		bobKey, _ := w.bob.leafKey(w.room)
 		state := &hubv1.JoinStateRequest{Epoch: 1, SignatureKey: bobKey.Public().Bytes()}
 		g.method(t, spec{
-			method: seal.MethodJoinState, kind: seal.AuthNewLeaf, signer: bobKey, groupID: w.groupID, body: state,
+			method: seal.MethodJoinState, kind: seal.AuthNewLeaf, signer: bobKey, groupID: w.groupID, ear: ear, body: state,
 			badSig: mmrerr.NoRoom, unknown: otherRoom, refused: mmrerr.NoRoom,
 			existing: []variant{
 				{name: "no member's key", body: change(state, func(m *hubv1.JoinStateRequest) { m.SignatureKey = stranger.Public().Bytes() }), ask: func(a *ask) { a.signer = stranger }},

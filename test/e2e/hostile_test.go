@@ -147,6 +147,7 @@ type spec struct {
 	leaf     uint32
 	signer   *primitive.SigningKey
 	groupID  []byte
+	ear      primitive.Secret // the key at rest of the room
 	body     proto.Message
 	badSig   mmrerr.Code // signed with a foreign key
 	unknown  func(proto.Message, *ask)
@@ -169,7 +170,7 @@ func (g *gate) right(s spec) ask {
 	if err != nil {
 		g.tb.Fatal(err)
 	}
-	a := ask{Request: seal.Request{Method: s.method, GroupID: s.groupID, Body: b}, kind: s.kind, leaf: s.leaf, signer: s.signer}
+	a := ask{Request: seal.Request{Method: s.method, GroupID: s.groupID, EARKey: s.ear, Body: b}, kind: s.kind, leaf: s.leaf, signer: s.signer}
 	if s.token {
 		a.Token = g.token(g.audience)
 	}

@@ -83,6 +83,7 @@ type roomSecrets struct {
 	Hub     string
 	Peer    string
 	Wrapper []byte
+	EAR     []byte
 	Signers map[string][]byte
 	Epoch   uint64
 	Seq     uint64
@@ -145,6 +146,16 @@ func (p *person) leafKey(room string) (*primitive.SigningKey, uint32) {
 	}
 	p.tb.Fatalf("%s has no leaf", p.name)
 	return nil, 0
+}
+
+// ear returns the key at rest of a room.
+func (p *person) ear(room string) primitive.Secret {
+	p.tb.Helper()
+	k, err := primitive.ParseSecret(p.secrets().Rooms[room].EAR)
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	return k
 }
 
 // session connects to a person's relay on its account session.
