@@ -94,6 +94,17 @@ oracle: ## Codec and tree math against cisco/go-mls, a 2020 draft
 vectors-report: vectors ## Table of the vector cases that the tests really ran, by file and suite
 	go run ./pkg/mls/mlstest/vectorsreport
 
+.PHONY: mls-mutants
+mls-mutants: vectors ## Break each rule of docs/mls-negative-list.md in turn: its test must fail (a quarter of an hour)
+	go run ./pkg/mls/mlstest/mutants
+
+BENCHCOUNT ?= 6
+.PHONY: bench-mls
+bench-mls: $(BIN)/benchstat ## Speed and memory of pkg/mls against its gates, up to 10,000 members
+	@mkdir -p .tmp
+	MLS_GATES=1 GOMAXPROCS=2 go test -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 0.3s -count $(BENCHCOUNT) -timeout 60m ./pkg/mls/member | tee .tmp/bench-mls.txt
+	benchstat .tmp/bench-mls.txt
+
 .PHONY: redis
 redis: ## Install redis-server if it is missing and we may
 	@scripts/redis
@@ -113,3 +124,7 @@ $(BIN)/protoc-gen-go: tools/protoc/go.mod tools/protoc/go.sum
 $(BIN)/golangci-lint: tools/golangci-lint/go.mod tools/golangci-lint/go.sum
 	@mkdir -p $(BIN)
 	go build -C tools/golangci-lint -o $(BIN)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/benchstat: tools/benchstat/go.mod tools/benchstat/go.sum
+	@mkdir -p $(BIN)
+	go build -C tools/benchstat -o $(BIN)/benchstat golang.org/x/perf/cmd/benchstat

@@ -164,23 +164,27 @@ func TestTranscript(t *testing.T) {
 // members' to check.
 func TestEveryByteCounts(t *testing.T) {
 	for _, id := range []mls.CipherSuite{1, 2} {
-		w := newWorld(t, id, 3)
-		msg := w.propose(1, mls.AddProposal(w.keyPackage(nil)))
-		signed := len(msg) - 1 - w.s.HashSize() // the membership tag is not signed
-		for i := range msg[:signed] {
-			for _, bit := range []byte{1, 0x80} {
-				bad := bytes.Clone(msg)
-				bad[i] ^= bit
-				if next, e, err := w.g.Process(bad, timeZero); err == nil || next != nil || e != nil {
-					t.Fatalf("suite %d: byte %d does not count", id, i)
+		w := newWorld(t, id, 4)
+		for _, msg := range [][]byte{
+			w.propose(1, mls.AddProposal(w.keyPackage(nil))),
+			w.propose(1, mls.RemoveProposal(2)), // one bit from another member
+		} {
+			signed := len(msg) - 1 - w.s.HashSize() // the membership tag is not signed
+			for i := range msg[:signed] {
+				for _, bit := range []byte{1, 0x80} {
+					bad := bytes.Clone(msg)
+					bad[i] ^= bit
+					if next, e, err := w.g.Process(bad, timeZero); err == nil || next != nil || e != nil {
+						t.Fatalf("suite %d: byte %d does not count", id, i)
+					}
 				}
 			}
+			for n := range msg {
+				w.refuse(mls.RuleMalformed, msg[:n])
+			}
+			w.refuse(mls.RuleMalformed, append(bytes.Clone(msg), 0))
+			w.accept(msg)
 		}
-		for n := range msg {
-			w.refuse(mls.RuleMalformed, msg[:n])
-		}
-		w.refuse(mls.RuleMalformed, append(bytes.Clone(msg), 0))
-		w.accept(msg)
 	}
 }
 

@@ -171,6 +171,39 @@ func TestExternalPubWire(t *testing.T) {
 	}
 }
 
+// joinTree follows the group with another tree, by a GroupInfo that hashes and
+// signs it properly.
+func (w *world) joinTree(ns []wire.Node) error {
+	w.Helper()
+	b := wire.AppendRatchetTree(nil, ns)
+	tr, err := tree.Parse(w.s, b, (&mls.Limits{}).WithDefaults())
+	if err != nil {
+		return err
+	}
+	info := w.groupInfo(w.state(), 0, func(g *mls.GroupInfo) {
+		c := *g.Context
+		c.TreeHash = tr.Hash()
+		g.Context = c.Seal()
+		g.Extensions = g.Extensions[1:]
+	})
+	_, err = mls.NewPublicGroup(info.Message(), b, w.opts)
+	return err
+}
+
+// withLeaf returns the nodes of a group of n members whose parents are blank,
+// with a first leaf of somebody in the last place.
+func (w *world) withLeaf(n int, change func(ns []wire.Node, l *mls.LeafNode)) []wire.Node {
+	w.Helper()
+	*w = *bench(w.TB, n, false)
+	ns, err := wire.ParseRatchetTree(w.g.TreeBytes(), (&mls.Limits{}).WithDefaults())
+	w.check(err)
+	l := w.leaf(nil)
+	l.Source, l.Lifetime = mls.SourceKeyPackage, mls.Lifetime{NotAfter: 1 << 40}
+	change(ns, l)
+	ns[len(ns)-1].Leaf = w.signLeaf(l, nil, 0)
+	return ns
+}
+
 // TestTreeRules spoils the tree of a group and joins with a GroupInfo that
 // hashes and signs it properly.
 func TestTreeRules(t *testing.T) {
@@ -186,22 +219,7 @@ func TestTreeRules(t *testing.T) {
 		w.check(err)
 		return ns
 	}
-	join := func(w *world, ns []wire.Node) error {
-		b := wire.AppendRatchetTree(nil, ns)
-		tr, err := tree.Parse(w.s, b, l)
-		if err != nil {
-			return err
-		}
-		info := w.groupInfo(w.state(), 0, func(g *mls.GroupInfo) {
-			c := *g.Context
-			c.TreeHash = tr.Hash()
-			g.Context = c.Seal()
-			g.Extensions = g.Extensions[1:]
-		})
-		_, err = mls.NewPublicGroup(info.Message(), b, w.opts)
-		return err
-	}
-	if err := join(w, nodes()); err != nil {
+	if err := w.joinTree(nodes()); err != nil {
 		t.Fatal(err)
 	}
 	parent := func(ns []wire.Node, x int, f func(p *wire.ParentNode)) {
@@ -236,6 +254,7 @@ func TestTreeRules(t *testing.T) {
 		"unmerged descending":      {mls.RuleTreeUnmerged, func(ns []wire.Node) []wire.Node { parent(ns, 7, unmerged(7, 3)); return ns }},
 		"unmerged elsewhere":       {mls.RuleTreeUnmerged, func(ns []wire.Node) []wire.Node { parent(ns, 1, unmerged(7)); return ns }},
 		"unmerged beyond":          {mls.RuleTreeUnmerged, func(ns []wire.Node) []wire.Node { parent(ns, 7, unmerged(3, 7, 1<<31+1)); return ns }},
+		"unmerged blank":           {mls.RuleTreeUnmerged, func(ns []wire.Node) []wire.Node { return ns[:13] }},
 		"unmerged in parent only":  {mls.RuleTreeUnmerged, func(ns []wire.Node) []wire.Node { parent(ns, 11, unmerged()); return ns }},
 		"merged in parent only":    {mls.RuleTreeParentHash, func(ns []wire.Node) []wire.Node { parent(ns, 7, unmerged(3)); return ns }},
 		"parent hash": {mls.RuleTreeParentHash, func(ns []wire.Node) []wire.Node {
@@ -269,7 +288,7 @@ func TestTreeRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := *w
 			w.TB = t
-			w.refused(c.rule, join(&w, c.spoil(nodes())))
+			w.refused(c.rule, w.joinTree(c.spoil(nodes())))
 		})
 	}
 }

@@ -134,6 +134,10 @@ func TestCredentialTypesBothWays(t *testing.T) {
 	w.refuse(mls.RuleCredentialTypes, w.commit(0, commitOptions{leaf: drop}))
 	ref := w.store(w.propose(1, update(w.updateLeaf(1, drop))))
 	w.refuse(mls.RuleCredentialTypes, w.commit(0, commitOptions{list: []wire.ProposalOrRef{ref}}))
+	// In a tree that is sent, either way.
+	w.refused(mls.RuleCredentialTypes, w.joinTree(w.withLeaf(4, func(_ []wire.Node, l *mls.LeafNode) { x509(l) })))
+	w.refused(mls.RuleCredentialTypes, w.joinTree(w.withLeaf(4, func(_ []wire.Node, l *mls.LeafNode) { custom(l) })))
+	w.check(w.joinTree(w.withLeaf(4, func([]wire.Node, *mls.LeafNode) {})))
 }
 
 func TestCustomCredential(t *testing.T) {
@@ -204,6 +208,13 @@ func TestUniqueKeys(t *testing.T) {
 	w.refuse(mls.RuleDuplicateSignatureKey, w.commit(0, commitOptions{leaf: func(l *mls.LeafNode) { l.SignatureKey = key }}))
 	fresh := w.leaf(nil)
 	w.accept(w.commit(0, commitOptions{leaf: func(l *mls.LeafNode) { l.SignatureKey = fresh.SignatureKey }}))
+	// In a tree that is sent.
+	w.refused(mls.RuleDuplicateSignatureKey, w.joinTree(w.withLeaf(4, func(ns []wire.Node, l *mls.LeafNode) {
+		l.SignatureKey = ns[2].Leaf.SignatureKey
+	})))
+	w.refused(mls.RuleDuplicateEncryption, w.joinTree(w.withLeaf(4, func(ns []wire.Node, l *mls.LeafNode) {
+		l.EncryptionKey = ns[2].Leaf.EncryptionKey
+	})))
 }
 
 // anySuccessor also lets a member change its credential.

@@ -163,5 +163,14 @@ func TestTreeValidAfterCommit(t *testing.T) {
 			}
 			w.g = joined
 		}
+		// What would leave a tree that no joiner accepts is refused.
+		key := w.g.Leaf(0).EncryptionKey
+		twin := w.keyPackage(func(p *mls.KeyPackage) { p.Leaf.EncryptionKey = key })
+		w.refuse(mls.RuleDuplicateEncryption, w.commit(1, commitOptions{list: values(mls.AddProposal(twin)), noPath: true}))
+		odd := w.keyPackage(func(p *mls.KeyPackage) {
+			p.Leaf.Capabilities.Credentials = []mls.CredentialType{customCredential}
+			p.Leaf.Credential = mls.CustomCredential(customCredential, nil)
+		})
+		w.refuse(mls.RuleCredentialTypes, w.commit(1, commitOptions{list: values(mls.AddProposal(odd)), noPath: true}))
 	}
 }

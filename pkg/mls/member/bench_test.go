@@ -2,123 +2,231 @@ package member_test
 
 import (
 	"fmt"
+	"os"
+	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/secret"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mls/mlstest"
 )
 
-// bigWorld is a group of n members of whom only the first two are kept. Its tree
-// is as one commit with Adds left it: parents are blank but for one path.
-func bigWorld(b *testing.B, n int) *mlstest.World {
+// gates are the times in milliseconds, by step, tree and members, that
+// BenchmarkEngine refuses to exceed when MLS_GATES is set, on a machine whose
+// building blocks take what building says. A slower or busier machine is
+// allowed as much more as the public-key operations of the step take more.
+var gates = map[string]float64{
+	"stage/blank/2": 0.4, "process/blank/2": 0.4, "start/blank/2": 0.2, "hub/blank/2": 0.15, "external/blank/2": 0.7, "welcome/blank/2": 0.4,
+	"stage/filled/10": 0.7, "process/filled/10": 0.6, "start/filled/10": 0.5, "hub/filled/10": 0.15, "external/filled/10": 1.2, "welcome/filled/10": 0.8,
+	"stage/filled/100": 1.5, "process/filled/100": 0.8, "start/filled/100": 4, "hub/filled/100": 0.25, "external/filled/100": 6, "welcome/filled/100": 5,
+	"stage/blank/100": 5, "process/blank/100": 0.6, "start/blank/100": 4, "hub/blank/100": 0.25, "external/blank/100": 9, "welcome/blank/100": 5,
+	"stage/filled/1000": 3, "process/filled/1000": 1.2, "start/filled/1000": 40, "hub/filled/1000": 1, "external/filled/1000": 45, "welcome/filled/1000": 45,
+	"stage/blank/1000": 45, "process/blank/1000": 1.2, "start/blank/1000": 40, "hub/blank/1000": 1, "external/blank/1000": 80, "welcome/blank/1000": 45,
+	"stage/filled/10000": 10, "process/filled/10000": 6, "start/filled/10000": 450, "hub/filled/10000": 5, "external/filled/10000": 480, "welcome/filled/10000": 470,
+	"stage/blank/10000": 450, "process/blank/10000": 6, "start/blank/10000": 450, "hub/blank/10000": 5, "external/blank/10000": 850, "welcome/blank/10000": 470,
+}
+
+// building is what the building blocks take on the machine of the gates.
+var building = [5]time.Duration{
+	suite.OpSeal: 50 * time.Microsecond, suite.OpOpen: 31 * time.Microsecond, suite.OpDerive: 17 * time.Microsecond,
+	suite.OpSign: 17 * time.Microsecond, suite.OpVerify: 38 * time.Microsecond,
+}
+
+// replica does the public-key operations of a step and nothing else, spread
+// over the processors as the engine spreads them.
+type replica struct {
+	ops    suite.Counts
+	blocks [5]func()
+}
+
+func newReplica(b *testing.B, ops suite.Counts) *replica {
 	b.Helper()
-	w := mlstest.NewWorld(b, 1, 1)
-	w.NoReload = true
-	w.Options.Limits.Proposals, w.Options.Limits.Tree = 20000, 64<<20
-	w.Found()
-	second := w.NewClient()
-	o := member.CommitOptions{ByValue: []*mls.ProposalBody{mls.AddProposal(second.KeyPackage())}}
-	for range n - 2 {
-		o.ByValue = append(o.ByValue, mls.AddProposal(w.NewClient().KeyPackage()))
-	}
-	c := w.Clients[0]
-	staged, err := c.Stage(o)
+	s := suite.Get(1)
+	public, private, err := s.GenerateKeyPair()
 	if err != nil {
 		b.Fatal(err)
 	}
-	commit, welcome := staged.Commit(), staged.Welcome()
-	if _, err := c.Confirm(); err != nil {
+	kem, text, err := s.EncryptWithLabel(public, "x", nil, make([]byte, 32))
+	if err != nil {
 		b.Fatal(err)
 	}
-	if w.Hub, _, err = w.Hub.Process(commit, mlstest.Now); err != nil {
+	key, signer, err := s.GenerateSignatureKey()
+	if err != nil {
 		b.Fatal(err)
 	}
-	w.Join(welcome, false, second)
-	return w
+	sig, err := s.SignWithLabel(signer, "x", text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &replica{ops, [5]func(){
+		suite.OpSeal:   func() { _, _, _ = s.EncryptWithLabel(public, "x", nil, make([]byte, 32)) },
+		suite.OpOpen:   func() { _, _ = s.DecryptWithLabel(private, "x", nil, kem, text) },
+		suite.OpDerive: func() { _, _, _ = s.DeriveKeyPair(private) },
+		suite.OpSign:   func() { _, _ = s.SignWithLabel(signer, "x", text) },
+		suite.OpVerify: func() { s.VerifyWithLabel(key, "x", text, sig) },
+	}}
 }
 
-func BenchmarkGroup(b *testing.B) {
-	for _, n := range []int{2, 10, 100, 1000} {
-		w := bigWorld(b, n)
-		a, c := w.Clients[0], w.Clients[1]
-		b.Run(fmt.Sprintf("stage/blank/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, _, err := c.Group.Stage(member.CommitOptions{}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		_, staged, err := c.Group.Stage(member.CommitOptions{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		commit := staged.Commit()
-		b.Run(fmt.Sprintf("process/blank/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, _, err := a.Group.Process(commit); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("send/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, _, err := a.Group.Send(make([]byte, 100), member.SendOptions{}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		_, msg, err := c.Group.Send(make([]byte, 100), member.SendOptions{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Run(fmt.Sprintf("receive/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, _, err := a.Group.Process(msg); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		info, err := a.Group.GroupInfo(member.GroupInfoOptions{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		joiner := w.NewClient()
-		b.Run(fmt.Sprintf("external/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, _, err := member.JoinExternal(joiner.ID, info, member.ExternalOptions{Options: w.Options}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		_, staged, err = a.Group.Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{mls.AddProposal(joiner.KeyPackage())}})
-		if err != nil {
-			b.Fatal(err)
-		}
-		welcome := staged.Welcome()
-		b.Run(fmt.Sprintf("welcome/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, _, err := member.Join(welcome, joiner.Find, member.JoinOptions{Options: w.Options}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		public, private := mlstest.State(b, a.Group)
-		b.Run(fmt.Sprintf("load/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, err := a.Load(public, private); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("save-private/%d", n), func(b *testing.B) {
-			for b.Loop() {
-				if _, err := a.Group.AppendPrivate(nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(len(public)), "public-bytes")
-			b.ReportMetric(float64(len(private)), "private-bytes")
-		})
+// processors returns how many of the operations run at once.
+func (r *replica) processors(op suite.Op) int {
+	switch {
+	case op == suite.OpSeal && r.ops[op] >= 4, op == suite.OpVerify && r.ops[op] >= 10:
+		return min(2, runtime.GOMAXPROCS(0))
 	}
+	return 1
+}
+
+// run does the operations and returns the time it took.
+func (r *replica) run() time.Duration {
+	start := time.Now()
+	for op, f := range r.blocks {
+		n := int(r.ops[op])
+		if r.processors(suite.Op(op)) == 1 {
+			for range n {
+				f()
+			}
+			continue
+		}
+		_ = secret.Parallel(n, func(int) error { f(); return nil })
+	}
+	return time.Since(start)
+}
+
+// there returns what the operations take on the machine of the gates, which
+// has two processors.
+func (r *replica) there() (sum time.Duration) {
+	for op := range r.blocks {
+		sum += time.Duration(r.ops[op]) * building[op] / time.Duration(r.processors(suite.Op(op)))
+	}
+	return sum
+}
+
+// step benchmarks f. After each run of f its public-key operations are run by
+// themselves; the median of the ratios is what the engine adds to them, and is
+// little disturbed by what else the machine does. Scaled is the time on the
+// machine of the gates.
+func step(b *testing.B, name string, f func() error) {
+	b.Helper()
+	b.Run(name, func(b *testing.B) {
+		b.ReportAllocs()
+		var err error
+		r := newReplica(b, suite.Count(func() { err = f() }))
+		if err != nil {
+			b.Fatal(err)
+		}
+		var ratios []float64
+		for b.Loop() {
+			start := time.Now()
+			if err := f(); err != nil {
+				b.Fatal(err)
+			}
+			took := time.Since(start)
+			if len(ratios) < 500 {
+				b.StopTimer()
+				ratios = append(ratios, float64(took)/float64(r.run()))
+				b.StartTimer()
+			}
+		}
+		slices.Sort(ratios)
+		ratio := ratios[len(ratios)/2]
+		scaled := ratio * float64(r.there())
+		b.ReportMetric(scaled, "scaled-ns/op")
+		b.ReportMetric(ratio, "x-of-crypto")
+		if gate, ok := gates[name]; ok && os.Getenv("MLS_GATES") != "" && scaled > gate*1e6 {
+			b.Errorf("%s: scaled to %.3f ms, the gate is %.3f ms", name, scaled/1e6, gate)
+		}
+	})
+}
+
+// BenchmarkEngine is the table of docs/performance.md. Only the last step of
+// its name is measured: groups are made up beforehand, see mlstest.Crowd.
+func BenchmarkEngine(b *testing.B) {
+	for _, c := range []struct {
+		n    int
+		tree string
+	}{
+		{2, "blank"},
+		{10, "filled"},
+		{100, "filled"},
+		{100, "blank"},
+		{1000, "filled"},
+		{1000, "blank"},
+		{10000, "filled"},
+		{10000, "blank"},
+	} {
+		benchmarkGroup(b, fmt.Sprintf("%s/%d", c.tree, c.n), mlstest.Crowd(b, c.n, c.tree == "filled"))
+	}
+}
+
+func benchmarkGroup(b *testing.B, name string, w *mlstest.World) {
+	b.Helper()
+	b.Logf("%d members", w.Hub.Len())
+	g, other := w.Clients[0].Group, w.Clients[1].Group
+	check := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	step(b, "stage/"+name, func() error { return secondStaged(g.Stage(member.CommitOptions{})) })
+	_, staged, err := g.Stage(member.CommitOptions{})
+	check(err)
+	commit := staged.Commit()
+	step(b, "process/"+name, func() error { return secondEvent(other.Process(commit)) })
+	step(b, "hub/"+name, func() error {
+		_, _, err := w.Hub.Process(commit, mlstest.Now)
+		return err
+	})
+	info, _ := w.Hub.GroupInfo()
+	tree, joiner := w.Hub.TreeBytes(), w.NewClient()
+	step(b, "start/"+name, func() error {
+		_, err := mls.NewPublicGroup(info, tree, &w.Options.Options)
+		return err
+	})
+	step(b, "external/"+name, func() error {
+		_, _, err := member.JoinExternal(joiner.ID, info, member.ExternalOptions{Options: w.Options, Tree: tree})
+		return err
+	})
+	_, staged, err = g.Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{mls.AddProposal(joiner.KeyPackage())}})
+	check(err)
+	welcome := staged.Welcome()
+	step(b, "welcome/"+name, func() error {
+		_, _, err := member.Join(welcome, joiner.Find, member.JoinOptions{Options: w.Options})
+		return err
+	})
+	data := make([]byte, 100)
+	step(b, "send/"+name, func() error { return second(g.Send(data, member.SendOptions{})) })
+	_, msg, err := g.Send(data, member.SendOptions{})
+	check(err)
+	step(b, "receive/"+name, func() error { return secondEvent(other.Process(msg)) })
+	benchmarkState(b, name, w)
+}
+
+// benchmarkState measures storing and loading, and reports sizes.
+func benchmarkState(b *testing.B, name string, w *mlstest.World) {
+	b.Helper()
+	c := w.Clients[0]
+	public, private := mlstest.State(b, c.Group)
+	b.Run("save-private/"+name, func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.Group.AppendPrivate(nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(len(public)), "public-bytes")
+		b.ReportMetric(float64(len(private)), "private-bytes")
+	})
+	b.Run("load/"+name, func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.Load(public, private); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -171,6 +171,14 @@ func TestPSKs(t *testing.T) {
 		list = []wire.ProposalOrRef{mlstest.ByValue(psk("a"))}
 		wrong := func(wire.PreSharedKeyID) []byte { return []byte("key b") }
 		w.Refused(l.Commit(mlstest.Forgery{List: list, NoPath: true, PSKs: wrong}), wire.RuleConfirmationTag, false)
+		// Each of several counts, the last one too.
+		list = append(list, mlstest.ByValue(psk("b")))
+		w.Refused(l.Commit(mlstest.Forgery{List: list, NoPath: true, PSKs: func(id wire.PreSharedKeyID) []byte {
+			if string(id.ID) == "a" {
+				return []byte("key a")
+			}
+			return []byte("key c")
+		}}), wire.RuleConfirmationTag, false)
 	})
 }
 
@@ -221,6 +229,9 @@ func TestKeyScheduleInputs(t *testing.T) {
 	w.Refused(l.Commit(mlstest.Forgery{Init: zero}), wire.RuleConfirmationTag, false)
 	w.Refused(l.Commit(mlstest.Forgery{NewContext: func(c *wire.GroupContext) { c.Epoch-- }}), wire.RuleConfirmationTag, false)
 	for _, c := range w.Clients {
+		if _, _, err := c.Group.Process(l.Commit(mlstest.Forgery{})); err != nil {
+			t.Errorf("as it should be, with a path: %v", err)
+		}
 		if _, err := c.Process(l.Commit(mlstest.Forgery{List: list, NoPath: true, PSKs: key})); err != nil {
 			t.Errorf("as it should be: %v", err)
 		}
@@ -313,6 +324,25 @@ func TestNoAliasing(t *testing.T) {
 	w.NoReload = false
 	w.Say(kp, member.SendOptions{})
 	w.Commit(kp, member.CommitOptions{})
+	// A proposal that is stored until somebody commits it.
+	w.NoReload = true
+	body := mls.AddProposal(pseudonymous(w.NewClient()).KeyPackage())
+	w.Propose(kp, body, member.SendOptions{})
+	scribble(body.Raw())
+	scribble(body.Add.Leaf.Raw())
+	scribble(body.Add.InitKey)
+	staged, err = kp.Stage(member.CommitOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(staged.Event().Commit.Added); n != 1 {
+		t.Errorf("the stored proposal was not committed: %d added", n)
+	}
+	for _, other := range w.Clients[:3] {
+		if _, err := other.Process(staged.Commit()); err != nil {
+			t.Errorf("%s: %v", other.Name, err)
+		}
+	}
 }
 
 // A signer outside of the process that fails, or lies, breaks nothing.

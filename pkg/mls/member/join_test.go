@@ -3,11 +3,13 @@ package member_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/secret"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/suite"
+	"github.com/mmrelay/mmrelay/pkg/mls/internal/tree"
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mls/mlstest"
@@ -142,6 +144,13 @@ func forgeWelcome(t *testing.T, w *mlstest.World, to *mlstest.Client, welcome []
 func TestWelcomeRules(t *testing.T) {
 	w := world(t, 3)
 	added, welcome := invite(t, w, member.CommitOptions{})
+	// Resumption PSKs have no id: an application that answers to it is not asked.
+	w.Options.PSK = func(id []byte) []byte {
+		if len(id) == 0 {
+			return []byte("key")
+		}
+		return nil
+	}
 	type (
 		W = wire.Welcome
 		S = wire.GroupSecrets
@@ -169,6 +178,13 @@ func TestWelcomeRules(t *testing.T) {
 		"branch": {func(_ *W, s *S, _ *G) {
 			s.PSKs = []wire.PreSharedKeyID{{Type: wire.PSKResumption, Usage: wire.UsageBranch, Nonce: nonce}}
 		}, wire.RuleWelcomePSK},
+		"signed by the joiner": {func(_ *W, _ *S, g *G) {
+			g.Signer = 3
+			var err error
+			if g.Signature, err = mls.SignWithLabel(added.ID.Signer, "GroupInfoTBS", g.TBS()); err != nil {
+				t.Fatal(err)
+			}
+		}, wire.RuleWelcomeLeaf},
 		"signer":       {func(_ *W, _ *S, g *G) { g.Signer = 2 }, wire.RuleGroupInfoSignature},
 		"blank signer": {func(_ *W, _ *S, g *G) { g.Signer = 4 }, wire.RuleGroupInfoSigner},
 		"signature":    {func(_ *W, _ *S, g *G) { g.Signature = make([]byte, 64) }, wire.RuleGroupInfoSignature},
@@ -207,7 +223,13 @@ func TestWelcomeRules(t *testing.T) {
 			t.Errorf("%s: results beside an error", name)
 		}
 	}
-	_, _, err := join(w, w.NewClient(), welcome, nil)
+	// The own leaf with other keys, where no parent hash covers it.
+	other := world(t, 3)
+	heir, withoutPath := invite(t, other, member.CommitOptions{NoPath: true})
+	msg := forgeWelcome(t, other, heir, withoutPath, func(_ *W, _ *S, g *G) { replaceLeaf(t, heir, g) })
+	_, _, err := join(other, heir, msg, nil)
+	mlstest.CheckRule(t, "own leaf with other keys", err, wire.RuleWelcomeLeaf)
+	_, _, err = join(w, w.NewClient(), welcome, nil)
 	mlstest.CheckRule(t, "stranger", err, wire.RuleWelcomeRecipient)
 	o := member.JoinOptions{Options: w.Options, Joined: func(id []byte) bool { return bytes.Equal(id, w.Hub.GroupID()) }}
 	_, _, err = member.Join(welcome, added.Find, o)
@@ -231,6 +253,36 @@ func TestWelcomeRules(t *testing.T) {
 	}
 	if _, _, err := join(w, added, welcome, nil); !errors.Is(err, member.ErrWiped) {
 		t.Errorf("with a wiped key package: %v", err)
+	}
+}
+
+// replaceLeaf puts another leaf of the same client into the tree of a GroupInfo.
+func replaceLeaf(t *testing.T, c *mlstest.Client, g *wire.GroupInfo) {
+	t.Helper()
+	l := (&wire.Limits{}).WithDefaults()
+	data, _ := g.Extension(wire.ExtensionRatchetTree)
+	nodes, err := wire.ParseRatchetTree(data, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range nodes {
+		if leaf := nodes[i].Leaf; leaf != nil && bytes.Equal(leaf.SignatureKey, c.ID.Signer.Public()) {
+			nodes[i].Leaf = c.KeyPackage().Leaf
+		}
+	}
+	data = wire.AppendRatchetTree(nil, nodes)
+	parsed, err := tree.Parse(suite.Get(1), data, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	context := *g.Context
+	context.TreeHash = parsed.Hash()
+	g.Context = context.Seal()
+	g.Extensions = slices.Clone(g.Extensions)
+	for i := range g.Extensions {
+		if g.Extensions[i].Type == wire.ExtensionRatchetTree {
+			g.Extensions[i].Data = data
+		}
 	}
 }
 
@@ -267,6 +319,18 @@ func TestWelcomePathSecret(t *testing.T) {
 		w.Commit(a, member.CommitOptions{}, w.NewClient())
 		w.Commit(b, member.CommitOptions{NoPath: true}, w.NewClient())
 		w.Say(b, member.SendOptions{})
+
+		// The nodes between the new leaf and the root: others encrypt to them
+		// before anybody replaces them.
+		w = mlstest.NewWorld(t, s, 8)
+		for _, c := range w.Clients {
+			w.Commit(c, member.CommitOptions{})
+		}
+		at := slices.Clone(w.Clients) // by leaf
+		w.Commit(at[6], member.CommitOptions{ByValue: []*mls.ProposalBody{mls.RemoveProposal(1)}})
+		w.Commit(at[0], member.CommitOptions{}, w.NewClient())
+		w.Commit(at[4], member.CommitOptions{}) // to the node above four leaves
+		w.Commit(at[2], member.CommitOptions{}) // to the one above two
 	})
 }
 
@@ -274,39 +338,47 @@ func TestWelcomePathSecret(t *testing.T) {
 // GroupInfo at once, and it is good for the next joiner.
 func TestGroupInfoByCreatorAndJoiner(t *testing.T) {
 	suites(t, func(t *testing.T, s mls.CipherSuite) {
-		w := mlstest.NewWorld(t, s, 1) // The hub took the founder's GroupInfo of epoch 0.
-		for i := range 4 {
-			c := w.NewClient()
-			w.JoinExternal(c, member.ExternalOptions{AAD: []byte{byte(i)}})
-			info, err := c.Group.GroupInfo(member.GroupInfoOptions{})
+		for _, inMemory := range []bool{false, true} {
+			w := mlstest.NewWorld(t, s, 1) // The hub took the founder's GroupInfo of epoch 0.
+			w.NoReload = inMemory          // A load computes the state of a staged commit again.
+			joinersInform(t, w)
+		}
+	})
+}
+
+func joinersInform(t *testing.T, w *mlstest.World) {
+	t.Helper()
+	for i := range 4 {
+		c := w.NewClient()
+		w.JoinExternal(c, member.ExternalOptions{AAD: []byte{byte(i)}})
+		info, err := c.Group.GroupInfo(member.GroupInfoOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+			t.Errorf("GroupInfo of joiner %d: %v", i, err)
+		}
+		m, err := wire.ParseMessage(info, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(m.GroupInfo.ConfirmationTag, w.Hub.ConfirmationTag()) || len(m.GroupInfo.ConfirmationTag) == 0 {
+			t.Errorf("joiner %d: confirmation tag differs", i)
+		}
+		for _, other := range w.Clients {
+			a, err := other.Group.ExternalPub()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
-				t.Errorf("GroupInfo of joiner %d: %v", i, err)
-			}
-			m, err := wire.ParseMessage(info, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(m.GroupInfo.ConfirmationTag, w.Hub.ConfirmationTag()) || len(m.GroupInfo.ConfirmationTag) == 0 {
-				t.Errorf("joiner %d: confirmation tag differs", i)
-			}
-			for _, other := range w.Clients {
-				a, err := other.Group.ExternalPub()
-				if err != nil {
-					t.Fatal(err)
-				}
-				data, _ := m.GroupInfo.Extension(wire.ExtensionExternalPub)
-				if b, err := wire.ParseExternalPub(data, wire.Unlimited()); err != nil || !bytes.Equal(a, b) {
-					t.Errorf("joiner %d: external_pub differs, err %v", i, err)
-				}
+			data, _ := m.GroupInfo.Extension(wire.ExtensionExternalPub)
+			if b, err := wire.ParseExternalPub(data, wire.Unlimited()); err != nil || !bytes.Equal(a, b) {
+				t.Errorf("joiner %d: external_pub differs, err %v", i, err)
 			}
 		}
-		w.Say(w.Clients[0], member.SendOptions{})
-		w.Say(w.Clients[4], member.SendOptions{})
-		w.Commit(w.Clients[0], member.CommitOptions{ByValue: []*mls.ProposalBody{mls.RemoveProposal(2)}})
-	})
+	}
+	w.Say(w.Clients[0], member.SendOptions{})
+	w.Say(w.Clients[4], member.SendOptions{})
+	w.Commit(w.Clients[0], member.CommitOptions{ByValue: []*mls.ProposalBody{mls.RemoveProposal(2)}})
 }
 
 // An external commit's joiner has the old group's external_pub to trust only;

@@ -378,7 +378,7 @@ func TestPrivateMessageRules(t *testing.T) {
 
 // Number 59: a forgery consumes nothing, a message is read once.
 func TestForgeryBurnsNoKey(t *testing.T) {
-	w := world(t, 2)
+	w := world(t, 3)
 	reader, sender := w.Clients[0], w.Clients[1]
 	for range 3 {
 		msg := send(t, sender, "true")
@@ -397,6 +397,20 @@ func TestForgeryBurnsNoKey(t *testing.T) {
 		}
 		reads(t, reader, msg, "true")
 	}
+	// An insider knows the key of another's message, but cannot sign it: what
+	// decrypts and is not authentic burns no key either.
+	insider := w.Clients[2].Lawless()
+	insider.Own = sender.Group.OwnLeaf()
+	for generation := range uint32(6) {
+		forged := insider.Say([]byte("false"), mlstest.Forgery{})
+		rule := wire.RuleSignature
+		if generation < 3 {
+			rule = wire.RuleGeneration // used
+		}
+		_, err := reader.Process(forged)
+		mlstest.CheckRule(t, "reader", err, rule)
+	}
+	reads(t, reader, send(t, sender, "true"), "true")
 }
 
 func TestReplay(t *testing.T) {
@@ -523,6 +537,18 @@ func TestOwnGeneration(t *testing.T) {
 	}
 	if next[wire.ContentApplication] != 8 || next[wire.ContentProposal] != 4 {
 		t.Errorf("generations %v", next)
+	}
+	// One generation of both ratchets is two keys.
+	_, handshake, err := l.Messages.Next(uint32(l.Own), secret.Handshake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, application, err := l.Messages.Next(uint32(l.Own), secret.Application)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if handshake.Generation != application.Generation || handshake.Key.Equal(application.Key) || handshake.Nonce.Equal(application.Nonce) {
+		t.Error("handshakes and application data are encrypted with one key")
 	}
 }
 

@@ -145,7 +145,7 @@ func signContent(c *wire.FramedContent, f wire.WireFormat, context *wire.GroupCo
 	if len(c.AAD) > l.AAD || len(c.Raw()) > l.Message {
 		return nil, wire.RefuseAs(wire.RuleLimit, wire.ClassLimit)
 	}
-	sig, err := sign(signer, labelContent, c.TBS(f, context.Raw()))
+	sig, err := sign(signer, labelContent, c.TBSParts(f, context.Raw())...)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func signContent(c *wire.FramedContent, f wire.WireFormat, context *wire.GroupCo
 func (g *Group) protect(next *Group, a *wire.AuthenticatedContent, padding func(int) int) (*Group, []byte, error) {
 	s, e, c := g.suite(), *next.cur, a.Content
 	if a.Format == wire.FormatPublicMessage {
-		tag := s.MAC(e.secrets.Membership, a.TBM(g.cur.pub.Context().Raw()))
+		tag := s.MAC(e.secrets.Membership, a.TBMParts(g.cur.pub.Context().Raw())...)
 		m := &wire.PublicMessage{Content: c, Auth: a.Auth, MembershipTag: tag}
 		return next, m.Message(), nil
 	}

@@ -93,8 +93,9 @@ func Signers(signers ...Signer) func(publicKey []byte) Signer {
 }
 
 // sign is SignWithLabel with an error that says where it comes from.
-func sign(s Signer, label string, content []byte) ([]byte, error) {
-	sig, err := mls.SignWithLabel(s, label, content)
+// The content is the concatenation of parts.
+func sign(s Signer, label string, parts ...[]byte) ([]byte, error) {
+	sig, err := s.Sign(suite.SignContent(label, parts...))
 	if err != nil {
 		return nil, fmt.Errorf("member: signing: %w", err)
 	}

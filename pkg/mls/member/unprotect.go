@@ -48,7 +48,7 @@ func (g *Group) processPublic(m *wire.PublicMessage) (*Group, *mls.Event, error)
 	// RFC 9420 §6.2: the tag shows that a member framed the content; it is
 	// computed over the context of the message's, that is this, epoch.
 	if m.Content.Sender.Type == wire.SenderMember &&
-		!g.suite().VerifyMAC(g.cur.secrets.Membership, a.TBM(pub.Context().Raw()), m.MembershipTag) {
+		!g.suite().VerifyMACParts(g.cur.secrets.Membership, m.MembershipTag, a.TBMParts(pub.Context().Raw())...) {
 		return nil, nil, wire.Refuse(wire.RuleMembershipTag)
 	}
 	return g.processContent(a)

@@ -29,7 +29,7 @@ func (s *State) CheckContent(a *wire.AuthenticatedContent) error {
 	if err != nil {
 		return err
 	}
-	if !s.suite.VerifyWithLabel(key, "FramedContentTBS", c.TBS(a.Format, s.context.Raw()), a.Auth.Signature) {
+	if !s.suite.VerifyParts(key, "FramedContentTBS", a.Auth.Signature, c.TBSParts(a.Format, s.context.Raw())...) {
 		return wire.Refuse(wire.RuleSignature)
 	}
 	return nil

@@ -78,7 +78,7 @@ func (s *State) Prepare(a *wire.AuthenticatedContent, now time.Time) (*Provision
 		return nil, err
 	}
 	p.PathContext = plan.Context(p.NewTree)
-	transcript := s.suite.Hash(s.interim, a.ConfirmedTranscriptInput())
+	transcript := s.suite.Hash(append([][]byte{s.interim}, a.ConfirmedTranscriptParts()...)...)
 	p.NewContext = plan.context(p.NewTree, transcript)
 	p.next = p.next.with(p.NewTree, p.NewContext)
 	v.New = p.next.Public()

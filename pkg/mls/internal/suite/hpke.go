@@ -20,6 +20,7 @@ const externalInitLabel = labelPrefix + "external init secret"
 // circl's own accepts only seeds of the KEM's key size, and RFC 9420 §7.4 and
 // §8 give it Nh bytes, which differ in suites 4, 5 and 6.
 func (s *Suite) DeriveKeyPair(ikm Secret) (public []byte, private Secret, err error) {
+	counted(OpDerive)
 	prk := s.labeledExtract("dkp_prk", ikm)
 	defer prk.Wipe()
 	size := s.kem.Scheme().PrivateKeySize()
@@ -115,6 +116,7 @@ func encryptContext(label string, context []byte) []byte {
 }
 
 func (s *Suite) setupSender(public, info []byte) ([]byte, hpke.Sealer, error) {
+	counted(OpSeal)
 	pk, err := s.kem.Scheme().UnmarshalBinaryPublicKey(public)
 	if err != nil {
 		return nil, nil, ErrKey
@@ -131,6 +133,7 @@ func (s *Suite) setupSender(public, info []byte) ([]byte, hpke.Sealer, error) {
 }
 
 func (s *Suite) setupReceiver(private Secret, info, kemOutput []byte) (hpke.Opener, error) {
+	counted(OpOpen)
 	// circl's private keys print themselves under %v, so they live only here.
 	sk, err := s.kem.Scheme().UnmarshalBinaryPrivateKey(private.Bytes())
 	if err != nil {

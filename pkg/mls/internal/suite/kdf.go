@@ -101,16 +101,23 @@ func (s *Suite) ProposalRef(authenticatedContent []byte) []byte {
 	return s.RefHash(labelPrefix+"Proposal Reference", authenticatedContent)
 }
 
-// MAC returns the HMAC of message, Nh bytes (RFC 9420 §5.1).
-func (s *Suite) MAC(key Secret, message []byte) []byte {
+// MAC returns the HMAC of the concatenation of parts, Nh bytes (RFC 9420 §5.1).
+func (s *Suite) MAC(key Secret, parts ...[]byte) []byte {
 	m := hmac.New(s.newHash(), held(key))
-	m.Write(message)
+	for _, p := range parts {
+		m.Write(p)
+	}
 	return m.Sum(nil)
 }
 
 // VerifyMAC compares tag with the HMAC of message in constant time.
 func (s *Suite) VerifyMAC(key Secret, message, tag []byte) bool {
-	return subtle.ConstantTimeCompare(s.MAC(key, message), tag) == 1
+	return s.VerifyMACParts(key, tag, message)
+}
+
+// VerifyMACParts is VerifyMAC for a long message that is at hand in parts.
+func (s *Suite) VerifyMACParts(key Secret, tag []byte, parts ...[]byte) bool {
+	return subtle.ConstantTimeCompare(s.MAC(key, parts...), tag) == 1
 }
 
 func (s *Suite) newHash() func() hash.Hash { return s.hash.New }

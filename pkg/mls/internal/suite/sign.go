@@ -24,11 +24,19 @@ type signature interface {
 }
 
 // SignContent encodes SignContent (RFC 9420 §5.1.2), which is what a signer
-// outside of this package signs.
-func SignContent(label string, content []byte) []byte {
-	b := make([]byte, 0, len(labelPrefix)+len(label)+len(content)+8)
+// outside of this package signs. The content is the concatenation of parts.
+func SignContent(label string, parts ...[]byte) []byte {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	b := make([]byte, 0, len(labelPrefix)+len(label)+n+8)
 	b = codec.AppendVector(b, labelPrefix+label)
-	return codec.AppendVector(b, content)
+	b = codec.AppendLength(b, n)
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	return b
 }
 
 // GenerateSignatureKey returns a fresh signature key pair.
@@ -47,18 +55,25 @@ func (s *Suite) CheckSignatureKey(public []byte) error { return s.signature.chec
 
 // Sign signs a message without a label; the message is usually a SignContent.
 func (s *Suite) Sign(private Secret, message []byte) ([]byte, error) {
+	counted(OpSign)
 	return s.signature.sign(private, message)
 }
 
 // SignWithLabel signs content (RFC 9420 §5.1.2).
 func (s *Suite) SignWithLabel(private Secret, label string, content []byte) ([]byte, error) {
-	return s.signature.sign(private, SignContent(label, content))
+	return s.Sign(private, SignContent(label, content))
 }
 
 // VerifyWithLabel reports whether sig is a signature of content by public
 // (RFC 9420 §5.1.2). Bad keys and malformed signatures are simply not valid.
 func (s *Suite) VerifyWithLabel(public []byte, label string, content, sig []byte) bool {
-	return s.signature.verify(public, SignContent(label, content), sig)
+	return s.VerifyParts(public, label, sig, content)
+}
+
+// VerifyParts is VerifyWithLabel for a long content that is at hand in parts.
+func (s *Suite) VerifyParts(public []byte, label string, sig []byte, parts ...[]byte) bool {
+	counted(OpVerify)
+	return s.signature.verify(public, SignContent(label, parts...), sig)
 }
 
 type ed25519Scheme struct{}

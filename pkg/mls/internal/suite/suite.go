@@ -104,6 +104,7 @@ func (s *Suite) NewHash() hash.Hash { return s.hash.New() }
 
 // Hash returns the hash of the concatenation of parts.
 func (s *Suite) Hash(parts ...[]byte) []byte {
+	counted(OpHash)
 	h := s.hash.New()
 	for _, p := range parts {
 		h.Write(p)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/mmrelay/mmrelay/pkg/codec"
 )
@@ -137,12 +138,16 @@ func (c *FramedContent) Raw() []byte { return c.raw }
 // serialized GroupContext of the message's epoch, used for senders that are
 // or become members (RFC 9420 §6.1).
 func (c *FramedContent) TBS(f WireFormat, context []byte) []byte {
-	b := make([]byte, 0, 4+len(c.raw)+len(context))
-	b = append(appendMessageHeader(b, f), c.raw...)
+	return slices.Concat(c.TBSParts(f, context)...)
+}
+
+// TBSParts returns TBS in parts: a commit can be long, and is not copied.
+func (c *FramedContent) TBSParts(f WireFormat, context []byte) [][]byte {
+	parts := [][]byte{appendMessageHeader(nil, f), c.raw}
 	if c.Sender.Type == SenderMember || c.Sender.Type == SenderNewMemberCommit {
-		b = append(b, context...)
+		parts = append(parts, context)
 	}
-	return b
+	return parts
 }
 
 // AppendTo appends the encoding for a content of type t.
@@ -165,15 +170,24 @@ func (a *AuthenticatedContent) Raw() []byte {
 // TBM returns AuthenticatedContentTBM, what the membership tag covers (RFC
 // 9420 §6.2).
 func (a *AuthenticatedContent) TBM(context []byte) []byte {
-	return a.Auth.AppendTo(a.Content.TBS(a.Format, context), a.Content.ContentType)
+	return slices.Concat(a.TBMParts(context)...)
+}
+
+// TBMParts returns TBM in parts.
+func (a *AuthenticatedContent) TBMParts(context []byte) [][]byte {
+	return append(a.Content.TBSParts(a.Format, context), a.Auth.AppendTo(nil, a.Content.ContentType))
 }
 
 // ConfirmedTranscriptInput returns ConfirmedTranscriptHashInput of a commit
 // (RFC 9420 §8.2).
 func (a *AuthenticatedContent) ConfirmedTranscriptInput() []byte {
-	b := binary.BigEndian.AppendUint16(nil, uint16(a.Format))
-	b = append(b, a.Content.raw...)
-	return codec.AppendVector(b, a.Auth.Signature)
+	return slices.Concat(a.ConfirmedTranscriptParts()...)
+}
+
+// ConfirmedTranscriptParts returns ConfirmedTranscriptInput in parts.
+func (a *AuthenticatedContent) ConfirmedTranscriptParts() [][]byte {
+	format := binary.BigEndian.AppendUint16(nil, uint16(a.Format))
+	return [][]byte{format, a.Content.raw, codec.AppendVector(nil, a.Auth.Signature)}
 }
 
 // InterimTranscriptInput returns InterimTranscriptHashInput for a confirmation

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/mmrelay/mmrelay/pkg/codec"
 )
@@ -42,7 +43,8 @@ func (r *reader) opaque() []byte { return r.Vector(codec.MaxVector) }
 func (r *reader) malformed() { r.Fail(codec.ErrMalformed) }
 
 // list reads a vector of elements, at most limit of them. The slice grows with
-// the elements that were read, never with what a header announces.
+// the elements that were read and the bytes that are there, never with what a
+// header announces.
 func list[T any](r *reader, limit int, element func(r *reader) T) []T {
 	return sized(r, codec.MaxVector, limit, element)
 }
@@ -60,6 +62,10 @@ func sized[T any](r *reader, bytes, limit int, element func(r *reader) T) []T {
 			break
 		}
 		vs = append(vs, element(sub))
+		if len(vs) == 1 {
+			// Elements of one list are mostly of one size.
+			vs = slices.Grow(vs, min(limit, len(v)/(len(v)-len(sub.Rest())))-1)
+		}
 	}
 	r.Join(sub.Reader)
 	return vs

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -77,7 +76,9 @@ func TestCodecStrict(t *testing.T) {
 	psk := func(b ...byte) error { return proposal(append([]byte{0, 4}, b...)...) }
 	for what, err := range map[string]error{
 		"PSK type 0":        psk(0, 0, 0),
+		"PSK type 0, short": psk(0, 0),
 		"PSK type 3":        psk(3, 0, 0),
+		"PSK type 3, short": psk(3, 0),
 		"PSK usage 0":       psk(append([]byte{2, 0, 0}, make([]byte, 9)...)...),
 		"PSK usage 4":       psk(append([]byte{2, 4, 0}, make([]byte, 9)...)...),
 		"header too long":   psk(1, 0x40, 1, 0xaa, 0),
@@ -95,6 +96,13 @@ func TestCodecStrict(t *testing.T) {
 	for _, path := range []byte{2, 0xff} {
 		_, err := wire.ParseCommit([]byte{0, path}, defaults)
 		refused(t, "optional path", err, wire.ClassDecode)
+	}
+	for _, present := range []byte{2, 0x80, 0xff} {
+		_, err := wire.ParseGroupSecrets([]byte{0, present, 0, 0}, defaults)
+		refused(t, "optional path secret", err, wire.ClassDecode)
+	}
+	if _, err := wire.ParseGroupSecrets([]byte{0, 1, 0, 0}, defaults); err != nil {
+		t.Errorf("a lawful optional: %v", err)
 	}
 	if _, err := wire.ParseRequiredCapabilities([]byte{1, 0, 0, 0}, defaults); err == nil {
 		t.Error("half a uint16 was accepted")
@@ -213,7 +221,7 @@ func TestVectorCopies(t *testing.T) {
 	}
 }
 
-// TestParseIsLinear: a commit of very many small elements takes time in
+// TestParseIsLinear: parsing a commit of very many small elements allocates in
 // proportion to its size.
 func TestParseIsLinear(t *testing.T) {
 	build := func(n int) []byte {
@@ -225,19 +233,26 @@ func TestParseIsLinear(t *testing.T) {
 	}
 	l := *defaults
 	l.Proposals = 1 << 20
-	took := func(b []byte) time.Duration {
-		best := time.Hour
-		for range 5 {
-			start := time.Now()
+	cost := func(b []byte) (allocated uint64, allocs float64) {
+		allocs = testing.AllocsPerRun(1, func() {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			if _, err := wire.ParseCommit(b, &l); err != nil {
 				t.Fatal(err)
 			}
-			best = min(best, time.Since(start))
-		}
-		return best
+			runtime.ReadMemStats(&after)
+			allocated = after.TotalAlloc - before.TotalAlloc
+		})
+		return allocated, allocs
 	}
-	small, large := took(build(2000)), took(build(64000))
-	if large > 32*8*small+10*time.Millisecond {
-		t.Errorf("32 times the input takes %v in place of %v", large, small)
+	small, large := build(1000), build(8000)
+	smallBytes, smallAllocs := cost(small)
+	largeBytes, largeAllocs := cost(large)
+	if largeBytes > 12*smallBytes || largeAllocs > 12*smallAllocs {
+		t.Errorf("8 times the input allocates %d bytes in place of %d, %v times in place of %v",
+			largeBytes, smallBytes, largeAllocs, smallAllocs)
+	}
+	if largeBytes > 64*uint64(len(large)) {
+		t.Errorf("%d bytes allocated for %d", largeBytes, len(large))
 	}
 }
