@@ -228,7 +228,7 @@ func flip(b []byte) []byte {
 // lawless is a member that obeys no rule and signs what it likes.
 func (p *party) lawless() *mlstest.Lawless {
 	p.w.t.Helper()
-	c := mlstest.Client{W: &mlstest.World{T: p.w.t, Suite: suite, Hub: p.g.Public()}, Group: p.g, ID: p.Identity}
+	c := mlstest.Client{W: &mlstest.World{T: p.w.t, Suite: suite, Server: p.g.Public()}, Group: p.g, ID: p.Identity}
 	l := c.Lawless()
 	l.Signer = p.signer
 	return l

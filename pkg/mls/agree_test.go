@@ -14,7 +14,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls/mlstest"
 )
 
-// jury is a group whose hub and members all see the same messages. Fuzz workers
+// jury is a group whose server and members all see the same messages. Fuzz workers
 // make one each; nothing in it changes.
 type jury struct {
 	*mlstest.World
@@ -42,36 +42,36 @@ func newJury(tb testing.TB) *jury {
 	return j
 }
 
-// agree gives a message to the hub and to two members. All accept, or all
-// refuse; only what takes a secret may divide them, with the hub accepting.
-func (j *jury) agree(t *testing.T, msg []byte) (hub, members bool) {
+// agree gives a message to the server and to two members. All accept, or all
+// refuse; only what takes a secret may divide them, with the server accepting.
+func (j *jury) agree(t *testing.T, msg []byte) (server, members bool) {
 	t.Helper()
 	members = true
-	next, _, hubErr := j.Hub.Process(msg, time.Time{})
-	if (hubErr == nil) != (next != nil) {
-		t.Fatal("the hub's error and result disagree")
+	next, _, serverErr := j.Server.Process(msg, time.Time{})
+	if (serverErr == nil) != (next != nil) {
+		t.Fatal("the server's error and result disagree")
 	}
 	for _, c := range j.Clients[1:3] {
 		got, _, err := c.Group.Process(msg)
 		if (err == nil) != (got != nil) {
 			t.Fatal("a member's error and result disagree")
 		}
-		var hubSays, says *mls.Refusal
+		var serverSays, says *mls.Refusal
 		switch {
 		case err != nil && !errors.As(err, &says):
 			t.Fatalf("a member's error is no refusal: %v", err)
-		case hubErr != nil && !errors.As(hubErr, &hubSays):
-			t.Fatalf("the hub's error is no refusal: %v", hubErr)
-		case err == nil && hubErr != nil:
-			t.Fatalf("a member accepts what the hub refuses: %v", hubErr)
-		case err != nil && hubErr == nil && says.Rule.Step() != mls.StepSecret:
-			t.Fatalf("the hub accepts what a member refuses: %v", err)
+		case serverErr != nil && !errors.As(serverErr, &serverSays):
+			t.Fatalf("the server's error is no refusal: %v", serverErr)
+		case err == nil && serverErr != nil:
+			t.Fatalf("a member accepts what the server refuses: %v", serverErr)
+		case err != nil && serverErr == nil && says.Rule.Step() != mls.StepSecret:
+			t.Fatalf("the server accepts what a member refuses: %v", err)
 		case err == nil && got.Status() == member.Active && !bytes.Equal(got.Public().Context().Raw(), next.Context().Raw()):
-			t.Fatal("hub and member are in different states")
+			t.Fatal("server and member are in different states")
 		}
 		members = members && err == nil
 	}
-	return hubErr == nil, members
+	return serverErr == nil, members
 }
 
 // forgery makes a commit, with one thing wrong or nothing, from fuzz input.
@@ -103,7 +103,7 @@ func (j *jury) forgery(in []byte) []byte {
 		case 4:
 			o.List = append(o.List, mlstest.ByValue(mls.ExtensionsProposal([]mls.Extension{{Type: mls.ExtensionType(next(7)), Data: []byte{0, 0, 0}}})))
 		case 5, 6:
-			o.List = append(o.List, mlstest.ByRef(j.Hub.Proposals()[p-5]))
+			o.List = append(o.List, mlstest.ByRef(j.Server.Proposals()[p-5]))
 		case 7:
 			o.List = append(o.List, mlstest.ByValue(mls.CustomProposal(customProposal, nil)))
 		case 8:
@@ -191,8 +191,8 @@ func TestHubAgrees(t *testing.T) {
 			{0, 1, 7, byte(m)},
 			{0, 1, 8, byte(m)},
 		} {
-			hub, members := j.agree(t, j.forgery(in))
-			outcomes[[2]bool{hub, members}]++
+			server, members := j.agree(t, j.forgery(in))
+			outcomes[[2]bool{server, members}]++
 		}
 	}
 	// Accepted by all, refused by all, and by those alone who know secrets.

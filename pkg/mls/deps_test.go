@@ -1,14 +1,18 @@
 package mls_test
 
 import (
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
 const module = "github.com/mmrelay/mmrelay/"
 
-// TestDeps holds the engine to its closed list of dependencies, and the hub's
+// TestDeps holds the engine to its closed list of dependencies, and the server's
 // half away from the secrets of the members' half.
 func TestDeps(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./...").Output()
@@ -72,6 +76,29 @@ func TestNoLogging(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNoProjectWords: the engine is a library of its own, and says nothing of
+// the project that it is kept in.
+func TestNoProjectWords(t *testing.T) {
+	word := regexp.MustCompile(`(?i)\b(mmr\w*|hubs?|pseudonym\w*|spec\.md|R-[0-9]+|rooms)\b`)
+	files := 0
+	err := filepath.WalkDir(".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, ".go") || name == "deps_test.go" {
+			return err
+		}
+		src, err := os.ReadFile(name) //nolint:gosec // Our own sources.
+		files++
+		for n, line := range strings.Split(strings.ReplaceAll(string(src), module, ""), "\n") {
+			if w := word.FindString(line); w != "" {
+				t.Errorf("%s:%d: %q", name, n+1, w)
+			}
+		}
+		return err
+	})
+	if err != nil || files < 100 {
+		t.Fatalf("read %d files: %v", files, err)
+	}
 }
 
 // TestOneCryptoPackage: circl and crypto/* are used by internal/suite alone,

@@ -1,8 +1,8 @@
 // Package mls is an implementation of Messaging Layer Security (RFC 9420), as
 // far as a server may know it: the wire format, the limits, every rule that
-// can be checked without a secret, and PublicGroup, with which a hub follows
+// can be checked without a secret, and PublicGroup, with which a server follows
 // a group whose messages it cannot read. The members' half is package member;
-// it calls the same rules, so that what the hub accepts and a member refuses
+// it calls the same rules, so that what the server accepts and a member refuses
 // can only come from checks that take secrets.
 //
 //	g, err := mls.NewPublicGroup(groupInfo, tree, &mls.Options{Rules: rules})
@@ -21,11 +21,11 @@
 // leaf may follow which, what a client is, and who may commit what. There is no
 // default, because it would let everybody in; OpenRules is for tests.
 //
-// What a hub cannot verify, because it takes secrets: membership and
+// What a server cannot verify, because it takes secrets: membership and
 // confirmation tags, whether path ciphertexts fit the path's keys, kem_output,
 // PSKs, the external_pub of a GroupInfo, application messages, Welcomes. A
-// malicious member can therefore lead the hub into an epoch that honest members
-// refuse; a stranger cannot. PublicGroup is immutable so that a hub can keep
+// malicious member can therefore lead the server into an epoch that honest members
+// refuse; a stranger cannot. PublicGroup is immutable so that a server can keep
 // the state before a commit until others have witnessed the new epoch, and
 // Verify checks members' signed reports.
 //

@@ -101,9 +101,9 @@ func (o outsider) Sign(content []byte) ([]byte, error) {
 
 func TestExternalProposals(t *testing.T) {
 	keys := newWorld(t, 1, 1)
-	hub := outsider{keys, keys.leaf(nil).SignatureKey}
+	server := outsider{keys, keys.leaf(nil).SignatureKey}
 	next := outsider{keys, keys.leaf(nil).SignatureKey}
-	sender := mls.ExternalSender{SignatureKey: hub.key, Credential: mls.X509Credential([]byte("hub"))}
+	sender := mls.ExternalSender{SignatureKey: server.key, Credential: mls.X509Credential([]byte("server"))}
 	w := newWorld(t, 1, 3, mls.ExternalSendersExtension(sender), mls.Extension{Type: groupExtension})
 	send := func(from outsider, index uint32, p *mls.ProposalBody) []byte {
 		t.Helper()
@@ -113,18 +113,18 @@ func TestExternalProposals(t *testing.T) {
 	}
 	w.refuse(mls.RuleSignature, send(next, 0, mls.RemoveProposal(2)))
 	for _, i := range []uint32{1, 1 << 31, 1<<32 - 1} {
-		w.refuse(mls.RuleSender, send(hub, i, mls.RemoveProposal(2)))
+		w.refuse(mls.RuleSender, send(server, i, mls.RemoveProposal(2)))
 	}
-	w.refuse(mls.RuleExternalProposalType, send(hub, 0, update(w.updateLeaf(1, nil))))
-	w.refuse(mls.RuleExternalProposalType, send(hub, 0, (&mls.ProposalBody{Type: mls.ProposalExternalInit, ExternalInit: w.random(32)}).Seal()))
-	w.refuse(mls.RuleExternalProposalType, send(hub, 0, mls.CustomProposal(customProposal, nil)))
+	w.refuse(mls.RuleExternalProposalType, send(server, 0, update(w.updateLeaf(1, nil))))
+	w.refuse(mls.RuleExternalProposalType, send(server, 0, (&mls.ProposalBody{Type: mls.ProposalExternalInit, ExternalInit: w.random(32)}).Seal()))
+	w.refuse(mls.RuleExternalProposalType, send(server, 0, mls.CustomProposal(customProposal, nil)))
 	for _, p := range []*mls.ProposalBody{
 		mls.AddProposal(w.keyPackage(nil)), w.psk(nil), mls.ExtensionsProposal(nil),
 		mls.ReInitProposal(mls.ReInit{Version: mls.MLS10, Suite: 1}),
 	} {
-		w.accept(send(hub, 0, p))
+		w.accept(send(server, 0, p))
 	}
-	e := w.accept(send(hub, 0, mls.RemoveProposal(2)))
+	e := w.accept(send(server, 0, mls.RemoveProposal(2)))
 	if e.Sender != (mls.Sender{Type: mls.SenderExternal}) || string(e.AAD) != "aad" {
 		t.Errorf("wrong event: %+v", e.Sender)
 	}
@@ -148,7 +148,7 @@ func TestExternalProposals(t *testing.T) {
 
 	// Without the extension there are no external senders.
 	w.accept(w.commit(0, commitOptions{list: values(mls.ExtensionsProposal(nil))}))
-	w.refuse(mls.RuleSender, send(hub, 0, mls.RemoveProposal(1)))
+	w.refuse(mls.RuleSender, send(server, 0, mls.RemoveProposal(1)))
 	// A new sender's credential is asked for, at its own place.
 	w.opts.Rules = noSenders{}
 	w.g = w.reload()
@@ -165,7 +165,7 @@ func (noSenders) Credential(_ mls.Credential, _ []byte, at mls.Place) error {
 }
 
 // TestStrangersProposal: a stranger needs nothing but the group id and epoch
-// to make the hub look at its message.
+// to make the server look at its message.
 func TestStrangersProposal(t *testing.T) {
 	for _, id := range suite.IDs() {
 		w := newWorld(t, id, 2)

@@ -31,7 +31,7 @@ func TestFramingCombinations(t *testing.T) {
 	w.refuse(mls.RuleExternalInit, w.commit(1, commitOptions{content: func(c *wire.FramedContent) {
 		c.Sender = wire.Sender{Type: mls.SenderNewMemberCommit}
 	}}))
-	// Neither private messages nor other kinds are for a hub.
+	// Neither private messages nor other kinds are for a server.
 	private := (&wire.PrivateMessage{
 		GroupID: w.g.GroupID(), Epoch: w.g.Epoch(), ContentType: mls.ContentCommit, Ciphertext: w.random(100),
 	}).Message()
@@ -53,7 +53,7 @@ func TestEpochAndGroup(t *testing.T) {
 	stale := w.commit(1, commitOptions{})
 	proposal := w.propose(1, mls.RemoveProposal(2))
 	for _, change := range []func(*wire.FramedContent){
-		func(c *wire.FramedContent) { c.GroupID = []byte("another room") },
+		func(c *wire.FramedContent) { c.GroupID = []byte("another group") },
 		func(c *wire.FramedContent) { c.GroupID = []byte{} },
 		func(c *wire.FramedContent) { c.GroupID = w.g.GroupID()[:2] },
 	} {

@@ -21,8 +21,8 @@ func TestGroupInfoRules(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		follow, hub mls.Rule // of NewPublicGroup and WithGroupInfo; "" accepts
-		change      func(*mls.GroupInfo)
+		follow, server mls.Rule // of NewPublicGroup and WithGroupInfo; "" accepts
+		change         func(*mls.GroupInfo)
 	}{
 		"lawful":        {"", "", func(*mls.GroupInfo) {}},
 		"unknown extra": {"", "", func(g *mls.GroupInfo) { g.Extensions = append(g.Extensions, mls.Extension{Type: unlistedType}) }},
@@ -57,8 +57,8 @@ func TestGroupInfoRules(t *testing.T) {
 				t.Error("error and result disagree")
 			}
 			next, err := w.g.WithGroupInfo(msg)
-			if c.hub != "" {
-				w.refused(c.hub, err)
+			if c.server != "" {
+				w.refused(c.server, err)
 				return
 			}
 			if err != nil {

@@ -94,7 +94,7 @@ func TestPhases(t *testing.T) {
 }
 
 // TestPhasesAreInOrder: a message that violates everything is refused for the
-// first thing, so that a hub answers in the order of its specification.
+// first thing, so that a server answers in the order of its specification.
 func TestPhasesAreInOrder(t *testing.T) {
 	w := newWorld(t, 1, 3)
 	bad := w.keyPackage(func(p *mls.KeyPackage) { p.Signature = w.random(64) })
@@ -224,15 +224,15 @@ func TestNoAliasing(t *testing.T) {
 func TestVerify(t *testing.T) {
 	w := newWorld(t, 1, 2)
 	content := []byte("commit H of epoch e refused, rule R")
-	signature := w.sign(w.g.Leaf(1).SignatureKey, "MmrRequestTBS", content)
-	if err := w.g.Verify(1, "MmrRequestTBS", content, signature); err != nil {
+	signature := w.sign(w.g.Leaf(1).SignatureKey, "AppRequestTBS", content)
+	if err := w.g.Verify(1, "AppRequestTBS", content, signature); err != nil {
 		t.Error(err)
 	}
-	w.refused(mls.RuleSignature, w.g.Verify(0, "MmrRequestTBS", content, signature))
+	w.refused(mls.RuleSignature, w.g.Verify(0, "AppRequestTBS", content, signature))
 	w.refused(mls.RuleSignature, w.g.Verify(1, "FramedContentTBS", content, signature))
-	w.refused(mls.RuleSignature, w.g.Verify(1, "MmrRequestTBS", content[1:], signature))
-	w.refused(mls.RuleSender, w.g.Verify(2, "MmrRequestTBS", content, signature))
-	w.refused(mls.RuleSender, w.g.Verify(1<<31, "MmrRequestTBS", content, signature))
+	w.refused(mls.RuleSignature, w.g.Verify(1, "AppRequestTBS", content[1:], signature))
+	w.refused(mls.RuleSender, w.g.Verify(2, "AppRequestTBS", content, signature))
+	w.refused(mls.RuleSender, w.g.Verify(1<<31, "AppRequestTBS", content, signature))
 }
 
 // TestConcurrentUse is for the race detector: a state is read and advanced by

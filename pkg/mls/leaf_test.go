@@ -86,7 +86,7 @@ func TestLeafRules(t *testing.T) {
 		w.refuse(mls.RuleLeafSignature, w.commit(0, commitOptions{leaf: badSignature}))
 		// Another group's id or another leaf's index does not do.
 		w.refuse(mls.RuleLeafSignature, w.propose(3, update(w.updateLeaf(3, func(l *mls.LeafNode) {
-			w.signLeaf(l, []byte("another room"), 3)
+			w.signLeaf(l, []byte("another group"), 3)
 		}))))
 		w.refuse(mls.RuleLeafSignature, w.propose(3, update(w.updateLeaf(3, func(l *mls.LeafNode) {
 			w.signLeaf(l, w.g.GroupID(), 2)

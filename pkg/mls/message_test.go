@@ -69,14 +69,14 @@ func TestMessageAccessors(t *testing.T) {
 func TestVerifyWithLabel(t *testing.T) {
 	w := newWorld(t, 2, 1)
 	key := w.g.Leaf(0).SignatureKey
-	signature, err := mls.SignWithLabel(outsider{w, key}, "MmrReceiptTBS", []byte("x"))
+	signature, err := mls.SignWithLabel(outsider{w, key}, "AppReceiptTBS", []byte("x"))
 	w.check(err)
-	if err := mls.VerifyWithLabel(2, key, "MmrReceiptTBS", []byte("x"), signature); err != nil {
+	if err := mls.VerifyWithLabel(2, key, "AppReceiptTBS", []byte("x"), signature); err != nil {
 		t.Error(err)
 	}
-	w.refused(mls.RuleSignature, mls.VerifyWithLabel(2, key, "MmrReceiptTBS", []byte("y"), signature))
-	w.refused(mls.RuleSignature, mls.VerifyWithLabel(1, key, "MmrReceiptTBS", []byte("x"), signature))
-	w.refused(mls.RuleUnsupportedSuite, mls.VerifyWithLabel(0, key, "MmrReceiptTBS", []byte("x"), signature))
+	w.refused(mls.RuleSignature, mls.VerifyWithLabel(2, key, "AppReceiptTBS", []byte("y"), signature))
+	w.refused(mls.RuleSignature, mls.VerifyWithLabel(1, key, "AppReceiptTBS", []byte("x"), signature))
+	w.refused(mls.RuleUnsupportedSuite, mls.VerifyWithLabel(0, key, "AppReceiptTBS", []byte("x"), signature))
 }
 
 func TestExternalSendersWire(t *testing.T) {
@@ -103,7 +103,7 @@ func TestRefusalText(t *testing.T) {
 	w.g = w.reload()
 	for _, msg := range [][]byte{
 		w.commit(1, commitOptions{}),
-		w.commit(1, commitOptions{content: func(c *wire.FramedContent) { c.GroupID = []byte("secret room") }}),
+		w.commit(1, commitOptions{content: func(c *wire.FramedContent) { c.GroupID = []byte("secret group") }}),
 		[]byte("rubbish"),
 	} {
 		_, _, err := w.g.Process(msg, timeZero)

@@ -253,7 +253,7 @@ func CustomProposal(t ProposalType, body []byte) *ProposalBody {
 }
 
 // Step is the part of processing to which a Rule belongs (Rule.Step), for a
-// hub's error codes.
+// server's error codes.
 type Step = wire.Step
 
 // The steps, in the order in which PublicGroup.Process takes them.

@@ -134,7 +134,7 @@ func TestCommitSignature(t *testing.T) {
 }
 
 // TestTreeValidAfterCommit joins the group anew after each of a chain of
-// commits: whatever the hub accepts must be a tree that a joiner accepts.
+// commits: whatever the server accepts must be a tree that a joiner accepts.
 func TestTreeValidAfterCommit(t *testing.T) {
 	for _, id := range []suite.ID{1, 5} {
 		w := newWorld(t, id, 1)

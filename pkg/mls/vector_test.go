@@ -34,7 +34,7 @@ type passive struct {
 	} `json:"epochs"`
 }
 
-// follow opens the GroupInfo in the entry's Welcome, as a hub never could, and
+// follow opens the GroupInfo in the entry's Welcome, as a server never could, and
 // starts to follow the group from it.
 func (e *passive) follow(t *testing.T) *mls.PublicGroup {
 	t.Helper()
@@ -107,9 +107,9 @@ func openOptions() *mls.Options {
 	return &mls.Options{Rules: mls.OpenRules{}, Limits: mls.Limits{StoredPerLeaf: 1024}}
 }
 
-// run follows all epochs of an entry as a hub and as the entry's client. The
+// run follows all epochs of an entry as a server and as the entry's client. The
 // client's epoch authenticator proves that its GroupContext is the one that the
-// vector's generator had; the hub's must be the same bytes.
+// vector's generator had; the server's must be the same bytes.
 func (e *passive) run(t *testing.T) (commits int) {
 	t.Helper()
 	g, m := e.follow(t), e.join(t)
@@ -125,7 +125,7 @@ func (e *passive) run(t *testing.T) (commits int) {
 			t.Fatalf("epoch %d: epoch authenticator differs", n)
 		}
 		if !bytes.Equal(g.Context().Raw(), m.Public().Context().Raw()) {
-			t.Fatalf("epoch %d: the hub's GroupContext differs", n)
+			t.Fatalf("epoch %d: the server's GroupContext differs", n)
 		}
 		commits++
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
 )
 
-// world is a group as its hub sees it, together with everybody's signature
+// world is a group as its server sees it, together with everybody's signature
 // keys: what it takes to make messages that only the rule under test can
-// refuse. Tags and path ciphertexts, which no hub can check, are random.
+// refuse. Tags and path ciphertexts, which no server can check, are random.
 type world struct {
 	testing.TB
 	s    *suite.Suite
@@ -60,7 +60,7 @@ func (w *world) found(es []mls.Extension) {
 	leaf := w.leaf(nil)
 	leaf.Source, leaf.Lifetime = mls.SourceKeyPackage, mls.Lifetime{NotAfter: 1 << 40}
 	w.signLeaf(leaf, nil, 0)
-	st, err := group.Found(leaf, []byte("room"), es, w.s.ID(), w.opts)
+	st, err := group.Found(leaf, []byte("group"), es, w.s.ID(), w.opts)
 	w.check(err)
 	st = st.Tagged(w.random(w.s.HashSize()))
 	w.g, err = mls.NewPublicGroup(w.groupInfo(st, 0, nil).Message(), nil, w.opts)
@@ -212,14 +212,14 @@ func (w *world) message(c *wire.FramedContent, key []byte) []byte {
 	return (&wire.PublicMessage{Content: c, Auth: auth, MembershipTag: w.random(w.s.HashSize())}).Message()
 }
 
-// store lets the hub take a proposal message and returns a reference to it.
+// store lets the server take a proposal message and returns a reference to it.
 func (w *world) store(msg []byte) wire.ProposalOrRef {
 	w.Helper()
 	e := w.accept(msg)
 	return wire.ProposalOrRef{Reference: e.Proposal.Ref}
 }
 
-// accept lets the hub process a message, which must succeed.
+// accept lets the server process a message, which must succeed.
 func (w *world) accept(msg []byte) *mls.Event {
 	w.Helper()
 	next, e, err := w.g.Process(msg, time.Unix(1500, 0))
@@ -230,7 +230,7 @@ func (w *world) accept(msg []byte) *mls.Event {
 	return e
 }
 
-// refuse requires that the hub refuses a message for one reason, without a
+// refuse requires that the server refuses a message for one reason, without a
 // trace.
 func (w *world) refuse(rule mls.Rule, msg []byte) {
 	w.Helper()

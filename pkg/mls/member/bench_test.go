@@ -20,14 +20,14 @@ import (
 // building blocks take what building says. A slower or busier machine is
 // allowed as much more as the public-key operations of the step take more.
 var gates = map[string]float64{
-	"stage/blank/2": 0.4, "process/blank/2": 0.4, "start/blank/2": 0.2, "hub/blank/2": 0.15, "external/blank/2": 0.7, "welcome/blank/2": 0.4,
-	"stage/filled/10": 0.7, "process/filled/10": 0.6, "start/filled/10": 0.5, "hub/filled/10": 0.15, "external/filled/10": 1.2, "welcome/filled/10": 0.8,
-	"stage/filled/100": 1.5, "process/filled/100": 0.8, "start/filled/100": 4, "hub/filled/100": 0.25, "external/filled/100": 6, "welcome/filled/100": 5,
-	"stage/blank/100": 5, "process/blank/100": 0.6, "start/blank/100": 4, "hub/blank/100": 0.25, "external/blank/100": 9, "welcome/blank/100": 5,
-	"stage/filled/1000": 3, "process/filled/1000": 1.2, "start/filled/1000": 40, "hub/filled/1000": 1, "external/filled/1000": 45, "welcome/filled/1000": 45,
-	"stage/blank/1000": 45, "process/blank/1000": 1.2, "start/blank/1000": 40, "hub/blank/1000": 1, "external/blank/1000": 80, "welcome/blank/1000": 45,
-	"stage/filled/10000": 10, "process/filled/10000": 6, "start/filled/10000": 450, "hub/filled/10000": 5, "external/filled/10000": 480, "welcome/filled/10000": 470,
-	"stage/blank/10000": 450, "process/blank/10000": 6, "start/blank/10000": 450, "hub/blank/10000": 5, "external/blank/10000": 850, "welcome/blank/10000": 470,
+	"stage/blank/2": 0.4, "process/blank/2": 0.4, "start/blank/2": 0.2, "server/blank/2": 0.15, "external/blank/2": 0.7, "welcome/blank/2": 0.4,
+	"stage/filled/10": 0.7, "process/filled/10": 0.6, "start/filled/10": 0.5, "server/filled/10": 0.15, "external/filled/10": 1.2, "welcome/filled/10": 0.8,
+	"stage/filled/100": 1.5, "process/filled/100": 0.8, "start/filled/100": 4, "server/filled/100": 0.25, "external/filled/100": 6, "welcome/filled/100": 5,
+	"stage/blank/100": 5, "process/blank/100": 0.6, "start/blank/100": 4, "server/blank/100": 0.25, "external/blank/100": 9, "welcome/blank/100": 5,
+	"stage/filled/1000": 3, "process/filled/1000": 1.2, "start/filled/1000": 40, "server/filled/1000": 1, "external/filled/1000": 45, "welcome/filled/1000": 45,
+	"stage/blank/1000": 45, "process/blank/1000": 1.2, "start/blank/1000": 40, "server/blank/1000": 1, "external/blank/1000": 80, "welcome/blank/1000": 45,
+	"stage/filled/10000": 10, "process/filled/10000": 6, "start/filled/10000": 450, "server/filled/10000": 5, "external/filled/10000": 480, "welcome/filled/10000": 470,
+	"stage/blank/10000": 450, "process/blank/10000": 6, "start/blank/10000": 450, "server/blank/10000": 5, "external/blank/10000": 850, "welcome/blank/10000": 470,
 }
 
 // building is what the building blocks take on the machine of the gates.
@@ -164,7 +164,7 @@ func BenchmarkEngine(b *testing.B) {
 
 func benchmarkGroup(b *testing.B, name string, w *mlstest.World) {
 	b.Helper()
-	b.Logf("%d members", w.Hub.Len())
+	b.Logf("%d members", w.Server.Len())
 	g, other := w.Clients[0].Group, w.Clients[1].Group
 	check := func(err error) {
 		b.Helper()
@@ -177,12 +177,12 @@ func benchmarkGroup(b *testing.B, name string, w *mlstest.World) {
 	check(err)
 	commit := staged.Commit()
 	step(b, "process/"+name, func() error { return secondEvent(other.Process(commit)) })
-	step(b, "hub/"+name, func() error {
-		_, _, err := w.Hub.Process(commit, mlstest.Now)
+	step(b, "server/"+name, func() error {
+		_, _, err := w.Server.Process(commit, mlstest.Now)
 		return err
 	})
-	info, _ := w.Hub.GroupInfo()
-	tree, joiner := w.Hub.TreeBytes(), w.NewClient()
+	info, _ := w.Server.GroupInfo()
+	tree, joiner := w.Server.TreeBytes(), w.NewClient()
 	step(b, "start/"+name, func() error {
 		_, err := mls.NewPublicGroup(info, tree, &w.Options.Options)
 		return err

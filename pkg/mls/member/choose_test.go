@@ -34,10 +34,10 @@ func TestConflictingProposals(t *testing.T) {
 // Proposals that are valid alone and fit no commit, or not together, must keep
 // nobody from committing, nor make it slow.
 func TestPoisonedProposals(t *testing.T) {
-	w := pseudonymousWorld(t, 1, 20)
+	w := customWorld(t, 1, 20)
 	w.Options.Limits.StoredPerLeaf = 100
 	w.NoReload = true
-	good := pseudonymous(w.NewClient())
+	good := custom(w.NewClient())
 	w.Propose(w.Clients[1], mls.AddProposal(good.KeyPackage()), member.SendOptions{})
 	// Without support for the group's extension.
 	plain := w.NewClient()

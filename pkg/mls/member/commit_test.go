@@ -16,10 +16,10 @@ import (
 // Number 29: commits with a GroupContextExtensions proposal and a path.
 func TestProvisionalContext(t *testing.T) {
 	suites(t, func(t *testing.T, s mls.CipherSuite) {
-		w := pseudonymousWorld(t, s, 3)
+		w := customWorld(t, s, 3)
 		es := []mls.Extension{{Type: groupExtension, Data: []byte("policy 2")}}
-		w.Commit(w.Clients[1], member.CommitOptions{ByValue: []*mls.ProposalBody{mls.ExtensionsProposal(es)}}, pseudonymous(w.NewClient()))
-		if data, _ := w.Hub.Extension(groupExtension); string(data) != "policy 2" {
+		w.Commit(w.Clients[1], member.CommitOptions{ByValue: []*mls.ProposalBody{mls.ExtensionsProposal(es)}}, custom(w.NewClient()))
+		if data, _ := w.Server.Extension(groupExtension); string(data) != "policy 2" {
 			t.Error("extensions not replaced")
 		}
 		l := w.Clients[0].Lawless()
@@ -99,7 +99,7 @@ func TestPathKeysMatch(t *testing.T) {
 func TestUpdateByValue(t *testing.T) {
 	w := world(t, 3)
 	w.ProposeUpdate(w.Clients[1], nil, member.SendOptions{})
-	stored := w.Hub.Proposals()[0]
+	stored := w.Server.Proposals()[0]
 	l := w.Clients[0].Lawless()
 	all := w.Clients
 	w.Clients = all[1:]
@@ -120,7 +120,7 @@ func TestUpdateByValue(t *testing.T) {
 func TestStaleUpdate(t *testing.T) {
 	w := world(t, 3)
 	w.ProposeUpdate(w.Clients[1], nil, member.SendOptions{})
-	stale := w.Hub.Proposals()[0]
+	stale := w.Server.Proposals()[0]
 	w.Commit(w.Clients[1], member.CommitOptions{})
 	if n := len(w.Clients[0].Group.Public().Proposals()); n != 0 {
 		t.Errorf("%d proposals survived their epoch", n)
@@ -185,7 +185,7 @@ func TestPSKs(t *testing.T) {
 // A resumption PSK works for those who were there, and is refused by others.
 func TestResumptionPSK(t *testing.T) {
 	w := world(t, 3)
-	past, err := member.ResumptionPSKProposal(1, w.Hub.GroupID(), w.Hub.Epoch())
+	past, err := member.ResumptionPSKProposal(1, w.Server.GroupID(), w.Server.Epoch())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestResumptionPSK(t *testing.T) {
 		t.Errorf("member since then: %v", err)
 	}
 	// Unknown to the committer itself.
-	future, err := member.ResumptionPSKProposal(1, w.Hub.GroupID(), w.Hub.Epoch()+7)
+	future, err := member.ResumptionPSKProposal(1, w.Server.GroupID(), w.Server.Epoch()+7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestKeyScheduleInputs(t *testing.T) {
 
 // Number 22: what callers pass and get can be changed without effect.
 func TestNoAliasing(t *testing.T) {
-	w := pseudonymousWorld(t, 1, 3)
+	w := customWorld(t, 1, 3)
 	c := w.Clients[0]
 	aad, data := []byte("aad"), []byte("data")
 	scribble := func(b []byte) {
@@ -268,7 +268,7 @@ func TestNoAliasing(t *testing.T) {
 	if !bytes.Equal(public, public2) || !bytes.Equal(private, private2) {
 		t.Fatal("what the state returned is part of it")
 	}
-	kp := pseudonymous(w.NewClient())
+	kp := custom(w.NewClient())
 	raw := kp.KeyPackage()
 	o := member.CommitOptions{AAD: aad, ByValue: []*mls.ProposalBody{mls.AddProposal(raw)}}
 	w.NoReload = true
@@ -317,7 +317,7 @@ func TestNoAliasing(t *testing.T) {
 	scribble(tree)
 	kp.Group = g
 	w.Clients = append(w.Clients, kp)
-	if w.Hub, _, err = w.Hub.Process(commit, mlstest.Now); err != nil {
+	if w.Server, _, err = w.Server.Process(commit, mlstest.Now); err != nil {
 		t.Fatal(err)
 	}
 	w.Check()
@@ -326,7 +326,7 @@ func TestNoAliasing(t *testing.T) {
 	w.Commit(kp, member.CommitOptions{})
 	// A proposal that is stored until somebody commits it.
 	w.NoReload = true
-	body := mls.AddProposal(pseudonymous(w.NewClient()).KeyPackage())
+	body := mls.AddProposal(custom(w.NewClient()).KeyPackage())
 	w.Propose(kp, body, member.SendOptions{})
 	scribble(body.Raw())
 	scribble(body.Add.Leaf.Raw())
@@ -374,27 +374,27 @@ type badSigner struct {
 
 func (b badSigner) Sign([]byte) ([]byte, error) { return b.sig, b.err }
 
-// Number 63 of the hub, seen by members: external senders.
+// Number 63 of the server, seen by members: external senders.
 func TestExternalSenderRemoves(t *testing.T) {
 	w := mlstest.NewWorld(t, 1, 1)
-	hub, err := member.GenerateSigner(1)
+	server, err := member.GenerateSigner(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sender := mls.ExternalSender{SignatureKey: hub.Public(), Credential: mls.BasicCredential([]byte("hub"))}
+	sender := mls.ExternalSender{SignatureKey: server.Public(), Credential: mls.BasicCredential([]byte("server"))}
 	w.Found(wire.ExternalSendersExtension(sender))
 	w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient(), w.NewClient())
 	gone := w.Clients[2]
-	msg, err := mls.NewExternalProposal(w.Hub, 0, mls.RemoveProposal(gone.Group.OwnLeaf()), []byte("aad"), hub)
+	msg, err := mls.NewExternalProposal(w.Server, 0, mls.RemoveProposal(gone.Group.OwnLeaf()), []byte("aad"), server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range w.Clients {
 		if e, err := c.Process(msg); err != nil || e.Sender.Type != mls.SenderExternal || string(e.AAD) != "aad" {
-			t.Fatalf("proposal of the hub: %v", err)
+			t.Fatalf("proposal of the server: %v", err)
 		}
 	}
-	if w.Hub, _, err = w.Hub.Process(msg, mlstest.Now); err != nil {
+	if w.Server, _, err = w.Server.Process(msg, mlstest.Now); err != nil {
 		t.Fatal(err)
 	}
 	w.Commit(w.Clients[1], member.CommitOptions{})
@@ -403,7 +403,7 @@ func TestExternalSenderRemoves(t *testing.T) {
 	}
 }
 
-// What everybody must refuse is refused by members as by the hub, for the same
+// What everybody must refuse is refused by members as by the server, for the same
 // reason: the public rules are one piece of code.
 func TestMembersAgreeWithHub(t *testing.T) {
 	w := world(t, 4)

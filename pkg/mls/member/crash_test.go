@@ -37,8 +37,8 @@ type cutter struct {
 // post keeps the order of messages: a server that follows the group and takes
 // one commit an epoch. It never crashes, and what it took is in the log.
 type post struct {
-	hub *mls.PublicGroup
-	log []entry
+	server *mls.PublicGroup
+	log    []entry
 }
 
 type entry struct {
@@ -119,11 +119,11 @@ func (d *device) flush() error {
 // messages are accepted always, the same one twice as well.
 func (p *post) take(from *device, msg []byte) {
 	if m, err := wire.ParseMessage(msg, nil); err != nil || m.Public != nil {
-		next, _, err := p.hub.Process(msg, mlstest.Now)
+		next, _, err := p.server.Process(msg, mlstest.Now)
 		if err != nil {
 			return
 		}
-		p.hub = next
+		p.server = next
 	}
 	p.log = append(p.log, entry{from, msg})
 }
@@ -262,7 +262,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 func crashScript(t *testing.T, seed uint64, steps int, cut *cutter) int {
 	t.Helper()
 	w := mlstest.NewWorld(t, 1, 3)
-	p := &post{hub: w.Hub}
+	p := &post{server: w.Server}
 	l := &ledger{t: t, senderData: map[mls.Epoch]suite.Secret{}, keys: map[string][]byte{}}
 	var ds []*device
 	for _, c := range w.Clients {
@@ -309,8 +309,8 @@ func settled(t *testing.T, cut *cutter, l *ledger, ds []*device) {
 	t.Helper()
 	where := fmt.Sprintf("cut after write %d: %v", cut.at, cut.after)
 	for _, d := range ds {
-		if !bytes.Equal(d.group.EpochAuthenticator(), ds[0].group.EpochAuthenticator()) || d.group.Epoch() != d.post.hub.Epoch() {
-			t.Fatalf("%s: %s is in epoch %d, the server in %d", where, d.c.Name, d.group.Epoch(), d.post.hub.Epoch())
+		if !bytes.Equal(d.group.EpochAuthenticator(), ds[0].group.EpochAuthenticator()) || d.group.Epoch() != d.post.server.Epoch() {
+			t.Fatalf("%s: %s is in epoch %d, the server in %d", where, d.c.Name, d.group.Epoch(), d.post.server.Epoch())
 		}
 		if _, ok := d.group.Pending(); ok {
 			t.Fatalf("%s: %s waits for a commit that was decided", where, d.c.Name)

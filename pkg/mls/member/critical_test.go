@@ -52,13 +52,13 @@ func TestPublicObserverLearnsNothing(t *testing.T) {
 	suites(t, func(t *testing.T, id mls.CipherSuite) {
 		w := mlstest.NewWorld(t, id, 1)
 		s := suite.Get(id)
-		contexts := []*mls.GroupContext{w.Hub.Context()}
-		tags := [][]byte{w.Hub.ConfirmationTag()}
+		contexts := []*mls.GroupContext{w.Server.Context()}
+		tags := [][]byte{w.Server.ConfirmationTag()}
 		groups := []*member.Group{w.Clients[0].Group}
 		w.NoReload = true // keep the state of epoch 0
 		old := *groups[0]
 		w.Commit(w.Clients[0], member.CommitOptions{}, w.NewClient())
-		contexts, tags = append(contexts, w.Hub.Context()), append(tags, w.Hub.ConfirmationTag())
+		contexts, tags = append(contexts, w.Server.Context()), append(tags, w.Server.ConfirmationTag())
 		_ = old
 		guesses := []suite.Secret{s.ZeroSecret(), suite.NewSecret(nil), suite.NewSecret(tags[0]), suite.NewSecret(tags[1])}
 		for _, c := range contexts {
@@ -228,7 +228,7 @@ func TestCommitterRemovesItself(t *testing.T) {
 	w.Propose(w.Clients[0], mls.RemoveProposal(bad.Own), member.SendOptions{})
 	bad = bad.C.Lawless()
 	w.Clients = w.Clients[:2]
-	for _, p := range w.Hub.Proposals() {
+	for _, p := range w.Server.Proposals() {
 		w.Refused(bad.Commit(mlstest.Forgery{List: []wire.ProposalOrRef{mlstest.ByRef(p)}}), wire.RuleRemoveCommitter, true)
 	}
 	// An honest engine leaves the removal of itself to others.
@@ -259,7 +259,7 @@ func TestNoGhostMember(t *testing.T) {
 	old := gone.Group
 	w.Commit(w.Clients[0], o)
 	count := 0
-	for i, leaf := range w.Hub.Members() {
+	for i, leaf := range w.Server.Members() {
 		count++
 		if bytes.Equal(leaf.SignatureKey, ghost.Tree.Leaf(ghost.Own).SignatureKey) {
 			t.Errorf("removed client at leaf %d", i)
@@ -273,10 +273,10 @@ func TestNoGhostMember(t *testing.T) {
 	}
 	// What the ghost sends in the old epoch or frames for the new one is nothing.
 	w.Refused(ghost.Commit(mlstest.Forgery{}), wire.RuleEpoch, true)
-	ghost.Context = w.Hub.Context()
+	ghost.Context = w.Server.Context()
 	w.Refused(ghost.Commit(mlstest.Forgery{}), wire.RuleMembershipTag, false)
-	_, _, err := w.Hub.Process(ghost.Commit(mlstest.Forgery{}), mlstest.Now)
-	mlstest.CheckRule(t, "hub", err, wire.RuleSender)
+	_, _, err := w.Server.Process(ghost.Commit(mlstest.Forgery{}), mlstest.Now)
+	mlstest.CheckRule(t, "server", err, wire.RuleSender)
 }
 
 // Number 10: a staged commit survives a crash between sending and acceptance.

@@ -2,9 +2,9 @@
 // groups, proposals and commits, application messages, exported secrets, and
 // the state of all that in bytes.
 //
-// It stands on the public state of package mls, which a hub runs alone, and adds
-// the secrets. Every message goes through the hub's checks first; a member
-// refuses more than a hub only where a secret decides: membership and
+// It stands on the public state of package mls, which a server runs alone, and adds
+// the secrets. Every message goes through the server's checks first; a member
+// refuses more than a server only where a secret decides: membership and
 // confirmation tags, encrypted path secrets, kem_output, PSKs, private
 // messages, Welcomes.
 //

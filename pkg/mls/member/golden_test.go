@@ -75,7 +75,7 @@ func TestGoldenStates(t *testing.T) {
 // writeGolden makes one state of every kind, with past epochs, skipped keys,
 // stored proposals, an own Update and resumption secrets in them.
 func writeGolden(t *testing.T) {
-	w := pseudonymousWorld(t, 1, 4)
+	w := customWorld(t, 1, 4)
 	c := w.Clients[1]
 	for _, other := range w.Clients {
 		w.Commit(other, member.CommitOptions{})
@@ -99,7 +99,7 @@ func writeGolden(t *testing.T) {
 	}
 	save("active", c.Group)
 	for name, private := range map[string]bool{"pending": false, "pending-private": true} {
-		o := member.CommitOptions{Private: private, ByValue: []*mls.ProposalBody{mls.AddProposal(pseudonymous(w.NewClient()).KeyPackage())}}
+		o := member.CommitOptions{Private: private, ByValue: []*mls.ProposalBody{mls.AddProposal(custom(w.NewClient()).KeyPackage())}}
 		next, _, err := c.Group.Stage(o)
 		if err != nil {
 			t.Fatal(err)
@@ -109,8 +109,8 @@ func writeGolden(t *testing.T) {
 	gone := w.Clients[3]
 	w.Commit(w.Clients[0], member.CommitOptions{})
 	save("removed", gone.Group)
-	info, _ := w.Hub.GroupInfo()
-	g, _, err := member.JoinExternal(pseudonymous(w.NewClient()).ID, info, member.ExternalOptions{Options: w.Options, Tree: w.Hub.TreeBytes()})
+	info, _ := w.Server.GroupInfo()
+	g, _, err := member.JoinExternal(custom(w.NewClient()).ID, info, member.ExternalOptions{Options: w.Options, Tree: w.Server.TreeBytes()})
 	if err != nil {
 		t.Fatal(err)
 	}

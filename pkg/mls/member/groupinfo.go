@@ -27,7 +27,7 @@ func (g *Group) GroupInfo(o GroupInfoOptions) ([]byte, error) {
 }
 
 // ExternalPub returns the public key with which strangers can join the current
-// epoch (RFC 9420 §8), to compare a GroupInfo's with, which a hub cannot check.
+// epoch (RFC 9420 §8), to compare a GroupInfo's with, which a server cannot check.
 func (g *Group) ExternalPub() ([]byte, error) {
 	if err := g.active(); err != nil {
 		return nil, err

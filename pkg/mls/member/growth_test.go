@@ -10,7 +10,7 @@ import (
 )
 
 // costs are the operations of one step of each kind in a group.
-type costs struct{ stage, process, hub, external, start suite.Counts }
+type costs struct{ stage, process, server, external, start suite.Counts }
 
 func measure(t *testing.T, n int, filled bool) (c costs) {
 	t.Helper()
@@ -29,10 +29,10 @@ func measure(t *testing.T, n int, filled bool) (c costs) {
 	commit := staged.Commit()
 	c.process = suite.Count(func() { _, _, err = b.Process(commit) })
 	check(err)
-	c.hub = suite.Count(func() { _, _, err = w.Hub.Process(commit, mlstest.Now) })
+	c.server = suite.Count(func() { _, _, err = w.Server.Process(commit, mlstest.Now) })
 	check(err)
-	info, _ := w.Hub.GroupInfo()
-	tree, joiner := w.Hub.TreeBytes(), w.NewClient()
+	info, _ := w.Server.GroupInfo()
+	tree, joiner := w.Server.TreeBytes(), w.NewClient()
 	c.external = suite.Count(func() {
 		_, _, err = member.JoinExternal(joiner.ID, info, member.ExternalOptions{Options: w.Options, Tree: tree})
 	})
@@ -43,7 +43,7 @@ func measure(t *testing.T, n int, filled bool) (c costs) {
 }
 
 // TestCostsOfFilledTree: in a tree in which everybody committed, a commit, its
-// processing and that of the hub cost as much as the tree is high; joining
+// processing and that of the server cost as much as the tree is high; joining
 // costs as much as it is wide. Counted in operations, which a busy machine
 // cannot change.
 func TestCostsOfFilledTree(t *testing.T) {
@@ -55,9 +55,9 @@ func TestCostsOfFilledTree(t *testing.T) {
 		small, large suite.Counts
 		perLevel     suite.Counts // what one more level may cost
 	}{
-		"stage":       {a.stage, b.stage, suite.Counts{suite.OpSeal: 1, suite.OpDerive: 1, suite.OpHash: 6}},
-		"process":     {a.process, b.process, suite.Counts{suite.OpDerive: 1, suite.OpHash: 4}},
-		"hub process": {a.hub, b.hub, suite.Counts{suite.OpHash: 4}},
+		"stage":          {a.stage, b.stage, suite.Counts{suite.OpSeal: 1, suite.OpDerive: 1, suite.OpHash: 6}},
+		"process":        {a.process, b.process, suite.Counts{suite.OpDerive: 1, suite.OpHash: 4}},
+		"server process": {a.server, b.server, suite.Counts{suite.OpHash: 4}},
 	} {
 		for op := range c.small {
 			if more := c.large[op] - c.small[op]; more > levels*c.perLevel[op] {
@@ -68,8 +68,8 @@ func TestCostsOfFilledTree(t *testing.T) {
 			t.Errorf("%s: no hash more for a higher tree: counting does not work", name)
 		}
 	}
-	if c := b.hub; c[suite.OpVerify] != 2 || c[suite.OpSeal]+c[suite.OpOpen]+c[suite.OpDerive]+c[suite.OpSign] != 0 {
-		t.Errorf("a hub needs more than the signatures of commit and leaf: %v", c)
+	if c := b.server; c[suite.OpVerify] != 2 || c[suite.OpSeal]+c[suite.OpOpen]+c[suite.OpDerive]+c[suite.OpSign] != 0 {
+		t.Errorf("a server needs more than the signatures of commit and leaf: %v", c)
 	}
 	if c := b.process; c[suite.OpVerify] != 2 || c[suite.OpOpen] != 1 || c[suite.OpSeal] != 0 {
 		t.Errorf("a member needs more than two signatures and one decryption: %v", c)
@@ -102,8 +102,8 @@ func TestCostsOfBlankTree(t *testing.T) {
 	if c.process[suite.OpOpen] != 1 || c.process[suite.OpVerify] != 2 {
 		t.Errorf("a member needs more than two signatures and one decryption: %v", c.process)
 	}
-	if c.hub[suite.OpHash] > 200 || c.hub[suite.OpVerify] != 2 {
-		t.Errorf("a hub does more than two signatures and the hashes of a path: %v", c.hub)
+	if c.server[suite.OpHash] > 200 || c.server[suite.OpVerify] != 2 {
+		t.Errorf("a server does more than two signatures and the hashes of a path: %v", c.server)
 	}
 }
 
@@ -141,8 +141,8 @@ func TestStateSizes(t *testing.T) {
 		w := mlstest.Crowd(t, 1000, filled)
 		g := w.Clients[0].Group
 		public, private := mlstest.State(t, g)
-		info, _ := w.Hub.GroupInfo()
-		tree := w.Hub.TreeBytes()
+		info, _ := w.Server.GroupInfo()
+		tree := w.Server.TreeBytes()
 		t.Logf("filled %v: tree %d, public %d, private %d", filled, len(tree), len(public), len(private))
 		if n := len(public); n > (len(tree)+len(info))*102/100 {
 			t.Errorf("public part of %d bytes for a tree of %d and a GroupInfo of %d", n, len(tree), len(info))
@@ -153,9 +153,9 @@ func TestStateSizes(t *testing.T) {
 		if n := len(public) + len(private); n > 350_000 {
 			t.Errorf("state of %d bytes for 1,000 members", n)
 		}
-		hub, err := w.Hub.AppendBinary(nil)
-		if err != nil || len(hub) > 350_000 || len(hub) > (len(tree)+len(info))*102/100 {
-			t.Errorf("the hub's state has %d bytes, err %v", len(hub), err)
+		server, err := w.Server.AppendBinary(nil)
+		if err != nil || len(server) > 350_000 || len(server) > (len(tree)+len(info))*102/100 {
+			t.Errorf("the server's state has %d bytes, err %v", len(server), err)
 		}
 		next, msg, err := g.Send([]byte("x"), member.SendOptions{})
 		if err != nil {

@@ -54,7 +54,7 @@ func TestWelcomeWithoutTree(t *testing.T) {
 
 func TestWelcomeWithSeparateTree(t *testing.T) {
 	w := world(t, 3)
-	old := w.Hub.TreeBytes()
+	old := w.Server.TreeBytes()
 	added, welcome := invite(t, w, member.CommitOptions{Welcome: member.WelcomeOptions{WithoutTree: true}})
 	right := w.Clients[0].Group.Public().TreeBytes()
 	_, _, err := join(w, added, welcome, old)
@@ -75,7 +75,7 @@ func TestWelcomeWithSeparateTree(t *testing.T) {
 	}
 	// Beside one inside, it must be the same.
 	w = world(t, 3)
-	old = w.Hub.TreeBytes()
+	old = w.Server.TreeBytes()
 	added, welcome = invite(t, w, member.CommitOptions{})
 	_, _, err = join(w, added, welcome, old)
 	mlstest.CheckRule(t, "another tree beside", err, wire.RuleTreeContradicted)
@@ -231,7 +231,7 @@ func TestWelcomeRules(t *testing.T) {
 	mlstest.CheckRule(t, "own leaf with other keys", err, wire.RuleWelcomeLeaf)
 	_, _, err = join(w, w.NewClient(), welcome, nil)
 	mlstest.CheckRule(t, "stranger", err, wire.RuleWelcomeRecipient)
-	o := member.JoinOptions{Options: w.Options, Joined: func(id []byte) bool { return bytes.Equal(id, w.Hub.GroupID()) }}
+	o := member.JoinOptions{Options: w.Options, Joined: func(id []byte) bool { return bytes.Equal(id, w.Server.GroupID()) }}
 	_, _, err = member.Join(welcome, added.Find, o)
 	mlstest.CheckRule(t, "joined twice", err, wire.RuleWelcomeGroupID)
 	_, _, err = member.Join(welcome, added.Find, member.JoinOptions{})
@@ -339,7 +339,7 @@ func TestWelcomePathSecret(t *testing.T) {
 func TestGroupInfoByCreatorAndJoiner(t *testing.T) {
 	suites(t, func(t *testing.T, s mls.CipherSuite) {
 		for _, inMemory := range []bool{false, true} {
-			w := mlstest.NewWorld(t, s, 1) // The hub took the founder's GroupInfo of epoch 0.
+			w := mlstest.NewWorld(t, s, 1) // The server took the founder's GroupInfo of epoch 0.
 			w.NoReload = inMemory          // A load computes the state of a staged commit again.
 			joinersInform(t, w)
 		}
@@ -362,7 +362,7 @@ func joinersInform(t *testing.T, w *mlstest.World) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(m.GroupInfo.ConfirmationTag, w.Hub.ConfirmationTag()) || len(m.GroupInfo.ConfirmationTag) == 0 {
+		if !bytes.Equal(m.GroupInfo.ConfirmationTag, w.Server.ConfirmationTag()) || len(m.GroupInfo.ConfirmationTag) == 0 {
 			t.Errorf("joiner %d: confirmation tag differs", i)
 		}
 		for _, other := range w.Clients {
@@ -406,11 +406,11 @@ func TestFalseExternalPub(t *testing.T) {
 func TestJoinExternalRules(t *testing.T) {
 	w := world(t, 3)
 	c := w.NewClient()
-	info, ok := w.Hub.GroupInfo()
+	info, ok := w.Server.GroupInfo()
 	if !ok {
 		t.Fatal("no GroupInfo")
 	}
-	o := member.ExternalOptions{Options: w.Options, Tree: w.Hub.TreeBytes()}
+	o := member.ExternalOptions{Options: w.Options, Tree: w.Server.TreeBytes()}
 	try := func(id *member.Identity, info []byte, o member.ExternalOptions) error {
 		t.Helper()
 		g, s, err := member.JoinExternal(id, info, o)
@@ -461,7 +461,7 @@ func TestJoinExternalRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.Status() != member.Joining || staged.Epoch() != w.Hub.Epoch()+1 {
+	if g.Status() != member.Joining || staged.Epoch() != w.Server.Epoch()+1 {
 		t.Errorf("status %d, epoch %d", g.Status(), staged.Epoch())
 	}
 	for name, err := range map[string]error{

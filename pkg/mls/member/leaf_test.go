@@ -17,22 +17,22 @@ const (
 	groupExtension   = mls.ExtensionType(0xf0a5)
 )
 
-// pseudonymous makes a client's identity like those of the project's profile:
-// custom credential, custom extensions, exact capabilities.
-func pseudonymous(c *mlstest.Client) *mlstest.Client {
-	c.ID.Credential = mls.CustomCredential(customCredential, []byte("pseudonym of "+c.Name))
+// custom gives a client a credential and extensions that no RFC defines, and
+// capabilities that list exactly them.
+func custom(c *mlstest.Client) *mlstest.Client {
+	c.ID.Credential = mls.CustomCredential(customCredential, []byte("credential of "+c.Name))
 	c.ID.Capabilities.Credentials = []mls.CredentialType{customCredential, mls.CredentialBasic}
 	c.ID.Capabilities.Extensions = []mls.ExtensionType{leafExtension, groupExtension}
 	c.ID.Extensions = []mls.Extension{{Type: leafExtension, Data: []byte("address of " + c.Name)}}
 	return c
 }
 
-// pseudonymousWorld is a group of such clients.
-func pseudonymousWorld(t *testing.T, s mls.CipherSuite, n int) *mlstest.World {
+// customWorld is a group of such clients.
+func customWorld(t *testing.T, s mls.CipherSuite, n int) *mlstest.World {
 	t.Helper()
 	w := mlstest.NewWorld(t, s, 1)
-	c := pseudonymous(w.NewClient())
-	g, err := member.Create(c.ID, []byte("room"), member.CreateOptions{
+	c := custom(w.NewClient())
+	g, err := member.Create(c.ID, []byte("group"), member.CreateOptions{
 		Options: w.Options, Lifetime: mlstest.Lifetime,
 		Extensions: []mls.Extension{{Type: groupExtension, Data: []byte("policy")}},
 	})
@@ -44,11 +44,11 @@ func pseudonymousWorld(t *testing.T, s mls.CipherSuite, n int) *mlstest.World {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+	if w.Server, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
 		t.Fatal(err)
 	}
 	for range n - 1 {
-		w.Commit(c, member.CommitOptions{}, pseudonymous(w.NewClient()))
+		w.Commit(c, member.CommitOptions{}, custom(w.NewClient()))
 	}
 	return w
 }
@@ -56,11 +56,11 @@ func pseudonymousWorld(t *testing.T, s mls.CipherSuite, n int) *mlstest.World {
 // Numbers 5, 8 and 25: what a leaf says survives whatever its owner does.
 func TestLeafContentSurvives(t *testing.T) {
 	suites(t, func(t *testing.T, s mls.CipherSuite) {
-		w := pseudonymousWorld(t, s, 3)
+		w := customWorld(t, s, 3)
 		check := func(after string) {
 			t.Helper()
 			for _, c := range w.Clients {
-				leaf := w.Hub.Leaf(c.Group.OwnLeaf())
+				leaf := w.Server.Leaf(c.Group.OwnLeaf())
 				if !leaf.Credential.Equal(c.ID.Credential) || leaf.Credential.Type != customCredential {
 					t.Errorf("after %s: credential of %s changed", after, c.Name)
 				}
@@ -71,7 +71,7 @@ func TestLeafContentSurvives(t *testing.T) {
 					t.Errorf("after %s: capabilities of %s changed", after, c.Name)
 				}
 			}
-			if data, ok := w.Hub.Extension(groupExtension); !ok || string(data) != "policy" {
+			if data, ok := w.Server.Extension(groupExtension); !ok || string(data) != "policy" {
 				t.Errorf("after %s: group extension changed", after)
 			}
 		}
@@ -83,7 +83,7 @@ func TestLeafContentSurvives(t *testing.T) {
 		w.ProposeUpdate(w.Clients[1], nil, member.SendOptions{})
 		w.Commit(w.Clients[0], member.CommitOptions{})
 		check("Update")
-		w.JoinExternal(pseudonymous(w.NewClient()), member.ExternalOptions{})
+		w.JoinExternal(custom(w.NewClient()), member.ExternalOptions{})
 		check("external join")
 		leaf := w.Clients[1].Group.OwnLeaf()
 		w.JoinExternal(w.Clients[1], member.ExternalOptions{Resync: &leaf})
@@ -100,21 +100,21 @@ func TestLeafContentSurvives(t *testing.T) {
 		check("Update with a new key")
 		w.Say(c, member.SendOptions{})
 		w.Commit(c, member.CommitOptions{Leaf: &member.LeafOptions{Extensions: []mls.Extension{}}})
-		if n := len(w.Hub.Leaf(c.Group.OwnLeaf()).Extensions); n != 0 {
+		if n := len(w.Server.Leaf(c.Group.OwnLeaf()).Extensions); n != 0 {
 			t.Errorf("%d extensions left", n)
 		}
 	})
 }
 
-// a credential can be replaced in the own commit if Rules say so.
+// A credential can be replaced in the own commit if Rules say so.
 func TestReplaceCredential(t *testing.T) {
-	w := pseudonymousWorld(t, 1, 3)
+	w := customWorld(t, 1, 3)
 	c := w.Clients[1]
-	next := mls.CustomCredential(customCredential, []byte("another pseudonym"))
+	next := mls.CustomCredential(customCredential, []byte("another credential"))
 	o := member.CommitOptions{Leaf: &member.LeafOptions{Signer: c.NewSigner(), Credential: &next}}
 	_, err := c.Stage(o)
 	mlstest.CheckRule(t, "other credential", err, wire.RuleSuccessor)
-	w2 := pseudonymousWorldWith(t, anySuccessor{})
+	w2 := customWorldWith(t, anySuccessor{})
 	c = w2.Clients[1]
 	o.Leaf.Signer = c.NewSigner()
 	c.ID.Credential, c.ID.Signer = next, o.Leaf.Signer
@@ -127,13 +127,13 @@ type anySuccessor struct{ mls.OpenRules }
 
 func (anySuccessor) Successor(_, _ *mls.LeafNode) error { return nil }
 
-func pseudonymousWorldWith(t *testing.T, r mls.Rules) *mlstest.World {
+func customWorldWith(t *testing.T, r mls.Rules) *mlstest.World {
 	t.Helper()
 	w := mlstest.NewWorld(t, 1, 1)
 	w.Options.Rules = r
-	pseudonymous(w.Clients[0])
+	custom(w.Clients[0])
 	w.Clients[0].ID.Capabilities.Credentials = append(w.Clients[0].ID.Capabilities.Credentials, mls.CredentialX509)
-	g, err := member.Create(w.Clients[0].ID, []byte("room"), member.CreateOptions{Options: w.Options, Lifetime: mlstest.Lifetime})
+	g, err := member.Create(w.Clients[0].ID, []byte("group"), member.CreateOptions{Options: w.Options, Lifetime: mlstest.Lifetime})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,29 +142,29 @@ func pseudonymousWorldWith(t *testing.T, r mls.Rules) *mlstest.World {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+	if w.Server, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
 		t.Fatal(err)
 	}
-	w.Commit(w.Clients[0], member.CommitOptions{}, pseudonymous(w.NewClient()), pseudonymous(w.NewClient()))
+	w.Commit(w.Clients[0], member.CommitOptions{}, custom(w.NewClient()), custom(w.NewClient()))
 	return w
 }
 
 // Number 26: authenticated data on everything, seen by all and covered.
 func TestAuthenticatedData(t *testing.T) {
-	w := pseudonymousWorld(t, 1, 3)
+	w := customWorld(t, 1, 3)
 	aad := []byte("authenticated data")
 	if e := w.Commit(w.Clients[0], member.CommitOptions{AAD: aad}); !bytes.Equal(e.AAD, aad) || !bytes.Equal(e.Commit.AAD, aad) {
 		t.Error("AAD of an own commit")
 	}
-	if e := w.JoinExternal(pseudonymous(w.NewClient()), member.ExternalOptions{AAD: aad}); !bytes.Equal(e.AAD, aad) || !e.Commit.External {
+	if e := w.JoinExternal(custom(w.NewClient()), member.ExternalOptions{AAD: aad}); !bytes.Equal(e.AAD, aad) || !e.Commit.External {
 		t.Error("AAD of an external commit")
 	}
 	w.Say(w.Clients[1], member.SendOptions{AAD: aad})
 	w.Propose(w.Clients[1], mls.RemoveProposal(0), member.SendOptions{AAD: aad})
-	if p := w.Hub.Proposals(); len(p) != 1 || !bytes.Equal(p[0].AAD, aad) {
+	if p := w.Server.Proposals(); len(p) != 1 || !bytes.Equal(p[0].AAD, aad) {
 		t.Error("AAD of a proposal")
 	}
-	stranger := pseudonymous(w.NewClient()).Stranger()
+	stranger := custom(w.NewClient()).Stranger()
 	init, s := stranger.ExternalInit()
 	for _, msg := range [][]byte{
 		w.Clients[2].Lawless().Commit(mlstest.Forgery{AAD: aad}),
@@ -179,8 +179,8 @@ func TestAuthenticatedData(t *testing.T) {
 		if _, _, err := reader.Group.Process(forged); err == nil {
 			t.Error("changed AAD accepted by a member")
 		}
-		_, _, err := w.Hub.Process(forged, mlstest.Now)
-		mlstest.CheckRule(t, "hub", err, wire.RuleSignature)
+		_, _, err := w.Server.Process(forged, mlstest.Now)
+		mlstest.CheckRule(t, "server", err, wire.RuleSignature)
 		if _, e, err := reader.Group.Process(msg); err != nil || !bytes.Equal(e.AAD, aad) {
 			t.Errorf("AAD of a received message: %v", err)
 		}
@@ -188,12 +188,12 @@ func TestAuthenticatedData(t *testing.T) {
 }
 
 // Number 27, and the two GroupInfos of one commit: what goes into the Welcome
-// and what the hub gets have nothing in common but the state.
+// and what the server gets have nothing in common but the state.
 func TestGroupInfoExtensions(t *testing.T) {
-	w := pseudonymousWorld(t, 1, 2)
-	c, added := w.Clients[0], pseudonymous(w.NewClient())
+	w := customWorld(t, 1, 2)
+	c, added := w.Clients[0], custom(w.NewClient())
 	inWelcome := mls.Extension{Type: 0xf0a2, Data: []byte("for the new member")}
-	forHub := mls.Extension{Type: 0xf0a6, Data: []byte("for the hub")}
+	forServer := mls.Extension{Type: 0xf0a6, Data: []byte("for the server")}
 	var derived []byte
 	o := member.CommitOptions{
 		ByValue: []*mls.ProposalBody{mls.AddProposal(added.KeyPackage())},
@@ -210,23 +210,23 @@ func TestGroupInfoExtensions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := staged.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{forHub}, WithoutTree: true})
+	info, err := staged.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{forServer}, WithoutTree: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = staged.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{{Type: wire.ExtensionExternalPub}}})
 	mlstest.CheckRule(t, "external_pub twice", err, wire.RuleDuplicateExtension)
 	welcome := staged.Welcome()
-	if w.Hub, _, err = w.Hub.Process(staged.Commit(), mlstest.Now); err != nil {
+	if w.Server, _, err = w.Server.Process(staged.Commit(), mlstest.Now); err != nil {
 		t.Fatal(err)
 	}
-	if w.Hub, err = w.Hub.WithGroupInfo(info); err != nil {
+	if w.Server, err = w.Server.WithGroupInfo(info); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Confirm(); err != nil {
 		t.Fatal(err)
 	}
-	g, joined, err := member.Join(welcome, added.Find, member.JoinOptions{Options: w.Options, Tree: w.Hub.TreeBytes()})
+	g, joined, err := member.Join(welcome, added.Find, member.JoinOptions{Options: w.Options, Tree: w.Server.TreeBytes()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,9 +239,9 @@ func TestGroupInfoExtensions(t *testing.T) {
 	if n := len(g.Public().Context().Extensions); n != 1 {
 		t.Errorf("%d group extensions, want 1", n)
 	}
-	served, _ := w.Hub.GroupInfo()
-	if bytes.Contains(served, inWelcome.Data) || !bytes.Contains(served, forHub.Data) {
-		t.Error("the hub's GroupInfo has the Welcome's extensions, or not its own")
+	served, _ := w.Server.GroupInfo()
+	if bytes.Contains(served, inWelcome.Data) || !bytes.Contains(served, forServer.Data) {
+		t.Error("the server's GroupInfo has the Welcome's extensions, or not its own")
 	}
 	// The GroupInfo is the new leaf's: a replaced key signs it.
 	signer := c.NewSigner()

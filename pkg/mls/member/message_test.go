@@ -276,10 +276,10 @@ func TestStateDoesNotGrow(t *testing.T) {
 	if after := size(); after > before+200 {
 		t.Errorf("state grew from %d to %d bytes in 40 commits", before, after)
 	}
-	if _, ok := w.Clients[0].Group.Resumption(w.Hub.Epoch() - 8); !ok {
+	if _, ok := w.Clients[0].Group.Resumption(w.Server.Epoch() - 8); !ok {
 		t.Error("no resumption secret of 8 epochs ago")
 	}
-	if _, ok := w.Clients[0].Group.Resumption(w.Hub.Epoch() - 9); ok {
+	if _, ok := w.Clients[0].Group.Resumption(w.Server.Epoch() - 9); ok {
 		t.Error("resumption secret of 9 epochs ago")
 	}
 }
@@ -300,7 +300,7 @@ func TestTags(t *testing.T) {
 			w.Refused(l.Propose(mls.RemoveProposal(1), mlstest.Forgery{Membership: f}), wire.RuleMembershipTag, false)
 		}
 		// The tag of the old epoch, and a tag over the old transcript.
-		w.Refused(l.Commit(mlstest.Forgery{Tag: func([]byte) []byte { return w.Hub.ConfirmationTag() }}), wire.RuleConfirmationTag, false)
+		w.Refused(l.Commit(mlstest.Forgery{Tag: func([]byte) []byte { return w.Server.ConfirmationTag() }}), wire.RuleConfirmationTag, false)
 		w.Refused(l.Commit(mlstest.Forgery{NewContext: func(c *wire.GroupContext) {
 			c.ConfirmedTranscriptHash = l.Context.ConfirmedTranscriptHash
 		}}), wire.RuleConfirmationTag, false)

@@ -66,7 +66,7 @@ func record(t *testing.T, s mls.CipherSuite, commits int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+	if w.Server, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
 		t.Fatal(err)
 	}
 	w.Join(welcome, false, passive)
@@ -122,7 +122,7 @@ func watched(w *mlstest.World, passive *mlstest.Client) {
 	case n == 1 && c != d:
 		o.ByValue = []*mls.ProposalBody{mls.RemoveProposal(d.Group.OwnLeaf())}
 	case n == 2:
-		o.Private = len(w.Hub.Proposals()) == 0
+		o.Private = len(w.Server.Proposals()) == 0
 	case n == 3:
 		w.Commit(c, o, w.NewClient(), w.NewClient())
 		return

@@ -59,9 +59,9 @@ func (p *player) step(most int) {
 	send := member.SendOptions{Private: private, AAD: []byte("proposal")}
 	o := member.CommitOptions{Private: private, AAD: []byte("commit")}
 	o.Welcome.WithoutTree = p.r.IntN(2) == 0
-	waiting := len(p.Hub.Proposals()) > 0
+	waiting := len(p.Server.Proposals()) > 0
 	if private && (waiting || p.r.IntN(2) == 0) {
-		// Proposals that the hub knows must be committed where it can see it.
+		// Proposals that the server knows must be committed where it can see it.
 		o.Private = false
 	}
 	switch n := p.r.IntN(12); {

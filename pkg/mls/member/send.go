@@ -25,7 +25,7 @@ type SendOptions struct {
 const minBucket = 256
 
 // PadToBucket is a Padding for which the ciphertext's length, less 16, is 256
-// times a power of two (SPEC.md R-133).
+// times a power of two.
 func PadToBucket(n int) int {
 	if n <= minBucket {
 		return minBucket - n

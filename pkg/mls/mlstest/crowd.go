@@ -18,7 +18,7 @@ func Crowd(tb testing.TB, n int, filled bool) *World {
 	tb.Helper()
 	w := &World{T: tb, Suite: 1, NoReload: true}
 	w.Options.Rules = mls.OpenRules{}
-	w.Hub = followCrowd(tb, w, max(n-2, 0), filled)
+	w.Server = followCrowd(tb, w, max(n-2, 0), filled)
 	if n < 3 {
 		w.Found()
 		w.JoinExternal(w.NewClient(), member.ExternalOptions{})
@@ -35,11 +35,11 @@ func Crowd(tb testing.TB, n int, filled bool) *World {
 // members that a World makes.
 func (w *World) joinCrowd(c *Client) {
 	w.T.Helper()
-	info, ok := w.Hub.GroupInfo()
+	info, ok := w.Server.GroupInfo()
 	if !ok {
-		w.T.Fatal("hub has no GroupInfo")
+		w.T.Fatal("server has no GroupInfo")
 	}
-	g, staged, err := member.JoinExternal(c.ID, info, member.ExternalOptions{Options: w.Options, Tree: w.Hub.TreeBytes()})
+	g, staged, err := member.JoinExternal(c.ID, info, member.ExternalOptions{Options: w.Options, Tree: w.Server.TreeBytes()})
 	if err != nil {
 		w.T.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func (w *World) joinCrowd(c *Client) {
 	}
 	w.deliver(c, commit, true)
 	w.Clients = append(w.Clients, c)
-	if w.Hub, err = w.Hub.WithGroupInfo(next); err != nil {
+	if w.Server, err = w.Server.WithGroupInfo(next); err != nil {
 		w.T.Fatal(err)
 	}
 }

@@ -5,7 +5,7 @@
 // test ran as many of them as there are. A missing file is skipped loudly, and
 // a failure when CI is set.
 //
-// World is a group of clients with a hub that follows it. It delivers what its
+// World is a group of clients with a server that follows it. It delivers what its
 // clients make, checks that all agree, that a step leaves the old state as it
 // was, and that every state survives a store and load.
 //

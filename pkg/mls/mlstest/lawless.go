@@ -52,9 +52,9 @@ func (c *Client) Lawless() *Lawless {
 	return l
 }
 
-// Stranger returns a Lawless outside of the group of the World's hub.
+// Stranger returns a Lawless outside of the group of the World's server.
 func (c *Client) Stranger() *Lawless {
-	l := c.observer(c.W.Hub)
+	l := c.observer(c.W.Server)
 	l.Stranger, l.Signer = true, c.ID.Signer
 	return l
 }
@@ -143,7 +143,7 @@ func (l *Lawless) apply(list []wire.ProposalOrRef) *forged {
 			all = append(all, entry{e.Proposal, uint32(l.Own)})
 			continue
 		}
-		for _, p := range l.C.W.Hub.Proposals() {
+		for _, p := range l.C.W.Server.Proposals() {
 			if bytes.Equal(p.Ref, e.Reference) {
 				all = append(all, entry{p.Proposal, p.Sender.Index})
 			}
@@ -422,13 +422,13 @@ func (l *Lawless) Say(data []byte, o Forgery) []byte {
 	return l.Send(func(c *wire.FramedContent) { c.ContentType, c.ApplicationData = wire.ContentApplication, data }, o)
 }
 
-// ExternalInit returns an ExternalInit to the group of the hub's GroupInfo and
+// ExternalInit returns an ExternalInit to the group of the server's GroupInfo and
 // the init secret that it gives, for Forgery.Init.
 func (l *Lawless) ExternalInit() (*wire.Proposal, suite.Secret) {
 	l.C.W.T.Helper()
-	raw, ok := l.C.W.Hub.GroupInfo()
+	raw, ok := l.C.W.Server.GroupInfo()
 	if !ok {
-		l.C.W.T.Fatal("the hub has no GroupInfo")
+		l.C.W.T.Fatal("the server has no GroupInfo")
 	}
 	m, err := wire.ParseMessage(raw, nil)
 	if err != nil {

@@ -18,14 +18,14 @@ var Now = time.Unix(1_700_000_000, 0)
 // Lifetime is that of every key package of a world.
 var Lifetime = mls.Lifetime{NotBefore: 1_699_920_000, NotAfter: 1_699_920_000 + 2_592_000}
 
-// World is a group of clients and a hub that follows it, all in one process.
+// World is a group of clients and a server that follows it, all in one process.
 // Every step of every client is checked to leave the old state as it was, goes
 // through a store and load, and retires the old state.
 type World struct {
 	T       testing.TB
 	Suite   mls.CipherSuite
 	Options member.Options
-	Hub     *mls.PublicGroup
+	Server  *mls.PublicGroup
 	Clients []*Client // in the group, in no particular order
 
 	// NoReload keeps states in memory, for benchmarks.
@@ -76,8 +76,8 @@ func (w *World) Found(es ...mls.Extension) *Client {
 	if err != nil {
 		w.T.Fatalf("group info: %v", err)
 	}
-	if w.Hub, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
-		w.T.Fatalf("hub: %v", err)
+	if w.Server, err = mls.NewPublicGroup(info, nil, &w.Options.Options); err != nil {
+		w.T.Fatalf("server: %v", err)
 	}
 	w.Clients = []*Client{c}
 	return c
@@ -267,7 +267,7 @@ func (w *World) propose(c *Client, o member.SendOptions, f func(g *member.Group)
 	w.deliver(c, msg, !o.Private)
 }
 
-// deliver gives a message to the hub, unless it is private, and to all but one
+// deliver gives a message to the server, unless it is private, and to all but one
 // client. Clients that it removes leave the world.
 func (w *World) deliver(from *Client, msg []byte, public bool) {
 	w.T.Helper()
@@ -275,11 +275,11 @@ func (w *World) deliver(from *Client, msg []byte, public bool) {
 		w.Sent(msg)
 	}
 	if public {
-		next, _, err := w.Hub.Process(msg, Now)
+		next, _, err := w.Server.Process(msg, Now)
 		if err != nil {
-			w.T.Fatalf("hub: %v", err)
+			w.T.Fatalf("server: %v", err)
 		}
-		w.Hub = next
+		w.Server = next
 	}
 	var left []*Client
 	for _, c := range w.Clients {
@@ -324,16 +324,16 @@ func (w *World) Commit(c *Client, o member.CommitOptions, adds ...*Client) *mls.
 		w.T.Fatalf("%s: staged exporter differs, err %v", c.Name, err)
 	}
 	if o.Private {
-		// A hub cannot follow private handshakes: it starts again.
+		// A server cannot follow private handshakes: it starts again.
 		w.deliver(c, commit, false)
-		if w.Hub, err = mls.NewPublicGroup(info, c.Group.Public().TreeBytes(), &w.Options.Options); err != nil {
-			w.T.Fatalf("hub: %v", err)
+		if w.Server, err = mls.NewPublicGroup(info, c.Group.Public().TreeBytes(), &w.Options.Options); err != nil {
+			w.T.Fatalf("server: %v", err)
 		}
 	} else {
 		w.deliver(c, commit, true)
 	}
-	if w.Hub, err = w.Hub.WithGroupInfo(info); err != nil {
-		w.T.Fatalf("hub: %s's group info: %v", c.Name, err)
+	if w.Server, err = w.Server.WithGroupInfo(info); err != nil {
+		w.T.Fatalf("server: %s's group info: %v", c.Name, err)
 	}
 	w.Join(welcome, o.Welcome.WithoutTree, adds...)
 	w.Check()
@@ -346,7 +346,7 @@ func (w *World) Join(welcome []byte, separateTree bool, adds ...*Client) {
 	for _, a := range adds {
 		o := member.JoinOptions{Options: w.Options}
 		if separateTree {
-			o.Tree = w.Hub.TreeBytes()
+			o.Tree = w.Server.TreeBytes()
 		}
 		g, info, err := member.Join(welcome, a.Find, o)
 		if err != nil {
@@ -359,14 +359,14 @@ func (w *World) Join(welcome []byte, separateTree bool, adds ...*Client) {
 }
 
 // JoinExternal lets a client join, or join again if it is a member, by an
-// external commit with the GroupInfo that the hub holds.
+// external commit with the GroupInfo that the server holds.
 func (w *World) JoinExternal(c *Client, o member.ExternalOptions) *mls.Event {
 	w.T.Helper()
-	info, ok := w.Hub.GroupInfo()
+	info, ok := w.Server.GroupInfo()
 	if !ok {
-		w.T.Fatal("hub has no GroupInfo")
+		w.T.Fatal("server has no GroupInfo")
 	}
-	o.Options, o.Tree = w.Options, w.Hub.TreeBytes()
+	o.Options, o.Tree = w.Options, w.Server.TreeBytes()
 	g, _, err := member.JoinExternal(c.ID, info, o)
 	if err != nil {
 		w.T.Fatalf("%s: external join: %v", c.Name, err)
@@ -392,8 +392,8 @@ func (w *World) JoinExternal(c *Client, o member.ExternalOptions) *mls.Event {
 	}
 	w.deliver(c, commit, true)
 	w.Clients = append(w.Clients, c)
-	if w.Hub, err = w.Hub.WithGroupInfo(next); err != nil {
-		w.T.Fatalf("hub: %s's group info: %v", c.Name, err)
+	if w.Server, err = w.Server.WithGroupInfo(next); err != nil {
+		w.T.Fatalf("server: %s's group info: %v", c.Name, err)
 	}
 	w.Check()
 	return event
@@ -421,14 +421,14 @@ func (w *World) Say(c *Client, o member.SendOptions) {
 	}
 }
 
-// Check compares all clients with each other and with the hub.
+// Check compares all clients with each other and with the server.
 func (w *World) Check() {
 	w.T.Helper()
 	var export []byte
 	for i, c := range w.Clients {
 		pub := c.Group.Public()
-		if !bytes.Equal(pub.Context().Raw(), w.Hub.Context().Raw()) || !bytes.Equal(pub.ConfirmationTag(), w.Hub.ConfirmationTag()) {
-			w.T.Fatalf("%s and the hub disagree", c.Name)
+		if !bytes.Equal(pub.Context().Raw(), w.Server.Context().Raw()) || !bytes.Equal(pub.ConfirmationTag(), w.Server.ConfirmationTag()) {
+			w.T.Fatalf("%s and the server disagree", c.Name)
 		}
 		got, err := c.Group.Export("exporter", []byte("context"), 32)
 		if err != nil {
@@ -443,33 +443,33 @@ func (w *World) Check() {
 			w.T.Fatalf("%s: own leaf is another's", c.Name)
 		}
 	}
-	if n := w.Hub.Len(); n != len(w.Clients) {
+	if n := w.Server.Len(); n != len(w.Clients) {
 		w.T.Fatalf("the tree has %d members, the world %d", n, len(w.Clients))
 	}
 }
 
-// Refused requires that every client refuses a message for a rule, and the hub
+// Refused requires that every client refuses a message for a rule, and the server
 // too unless only secrets can tell, and that nobody's state changed.
-func (w *World) Refused(msg []byte, rule mls.Rule, hubToo bool) {
+func (w *World) Refused(msg []byte, rule mls.Rule, serverToo bool) {
 	w.T.Helper()
 	for _, c := range w.Clients {
 		_, err := c.Process(msg)
 		CheckRule(w.T, c.Name, err, rule)
 	}
-	if !hubToo {
+	if !serverToo {
 		return
 	}
-	before, err := w.Hub.AppendBinary(nil)
+	before, err := w.Server.AppendBinary(nil)
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	next, event, err := w.Hub.Process(msg, Now)
-	CheckRule(w.T, "hub", err, rule)
+	next, event, err := w.Server.Process(msg, Now)
+	CheckRule(w.T, "server", err, rule)
 	if next != nil || event != nil {
-		w.T.Error("hub: results beside an error")
+		w.T.Error("server: results beside an error")
 	}
-	if after, err := w.Hub.AppendBinary(nil); err != nil || !bytes.Equal(before, after) {
-		w.T.Errorf("hub: a refused message changed the state, err %v", err)
+	if after, err := w.Server.AppendBinary(nil); err != nil || !bytes.Equal(before, after) {
+		w.T.Errorf("server: a refused message changed the state, err %v", err)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package group is the public state of an MLS group and every rule of RFC 9420
-// that can be checked without a secret. The hub uses it alone through Public;
+// that can be checked without a secret. The server uses it alone through Public;
 // a member calls the same functions and adds its secrets between Prepare and
 // Finish, so that the two can only differ where a secret decides.
 //

@@ -10,7 +10,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
 )
 
-// Provisional is a commit that obeys every rule a hub can check. A member
+// Provisional is a commit that obeys every rule a server can check. A member
 // derives the new epoch's secrets from it, compares the confirmation tag, and
 // only then calls Finish.
 type Provisional struct {

@@ -8,7 +8,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls/internal/wire"
 )
 
-// Public is the public state of a group in one epoch: what a hub holds, and
+// Public is the public state of a group in one epoch: what a server holds, and
 // what a member knows without its secrets. It is an immutable value, safe for
 // use by many goroutines; what its methods return are copies.
 type Public struct{ s *State }

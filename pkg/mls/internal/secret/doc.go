@@ -4,7 +4,7 @@
 // update path (§7.4) and of a Welcome (§12.4.3.1).
 //
 // Programs that follow a group without being in it must not import it, which a
-// test holds for the hub.
+// test holds for the server.
 //
 //	init_secret[n-1] ─┐
 //	commit_secret ────┴─> joiner_secret ─┐

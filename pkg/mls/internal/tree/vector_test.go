@@ -150,7 +150,7 @@ func TestVectorTreeValidation(t *testing.T) {
 	}
 }
 
-// TestVectorTreeKEM is the public part of treekem.json: what a hub sees of an
+// TestVectorTreeKEM is the public part of treekem.json: what a server sees of an
 // update path.
 func TestVectorTreeKEM(t *testing.T) {
 	var entries []struct {

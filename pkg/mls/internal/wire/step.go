@@ -1,7 +1,7 @@
 package wire
 
 // Step is the part of processing to which a rule belongs, in the order in
-// which Process takes them. A hub maps it to its error codes.
+// which Process takes them. A server maps it to its error codes.
 type Step uint8
 
 // The steps.

@@ -34,7 +34,7 @@ var framing = []mutant{
 	{56, "a member's message without its membership tag", ".", "TestFramingCombinations", []edit{{
 		messageFile, "\tif m.Content.Sender.Type == SenderMember {\n\t\tm.MembershipTag = r.opaque()", "\tif m.Content.Sender.Type == SenderMember && !r.Empty() {\n\t\tm.MembershipTag = r.opaque()",
 	}}},
-	{56, "a hub takes any kind of message", ".", "TestFramingCombinations", []edit{{
+	{56, "a server takes any kind of message", ".", "TestFramingCombinations", []edit{{
 		publicFile, "\tif m.Public == nil {\n\t\treturn nil, nil, wire.Refuse(wire.RuleWireFormat)", "\tif m.Public == nil {\n\t\treturn g, nil, nil",
 	}}},
 	{57, "a message of another group", ".", "TestEpochAndGroup", []edit{off(contentFile, "if !bytes.Equal(c.GroupID, s.context.GroupID) {")}},

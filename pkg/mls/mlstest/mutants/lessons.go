@@ -119,7 +119,7 @@ var lessons = []mutant{
 	{6, "an external joiner twice in the group", ".", "TestExternalRemoveOnlySelf", []edit{{
 		pathFile, "\treturn s.checkAbsent([]*wire.LeafNode{leaf}, removed)", "\treturn nil",
 	}}},
-	{7, "a committer removes itself, seen by the hub", ".", "TestCommitterRemovesItself", []edit{off(listFile, "if p.Remove == committer {")}},
+	{7, "a committer removes itself, seen by the server", ".", "TestCommitterRemovesItself", []edit{off(listFile, "if p.Remove == committer {")}},
 	{7, "a committer removes itself, seen by members", "member", "TestCommitterRemovesItself", []edit{off(listFile, "if p.Remove == committer {")}},
 	{7, "a removed leaf stays", ".", "TestNoGhostMember", []edit{{changeFile, "t = t.Update(i, nil)", "t = t.Update(i, t.Leaf(i))"}}},
 	{7, "a removed leaf stays, seen by members", "member", "TestNoGhostMember", []edit{{changeFile, "t = t.Update(i, nil)", "t = t.Update(i, t.Leaf(i))"}}},
