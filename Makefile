@@ -39,6 +39,7 @@ demo-redis: build build-tap redis ## The same on a private redis-server
 test: redis vectors ## All tests under the race detector; installs redis-server if it may
 	go test -race -timeout 20m ./...
 	go test -timeout 10m -run 'TestSelfPlay|TestVectorRecorded|TestVirtual' ./pkg/mls/member ./test/e2e
+	go test -timeout 5m -run 'TestTornLog|TestKill|TestDiskUse' ./pkg/queue/pebblequeue
 
 .PHONY: test-short
 test-short: ## Tests without the race detector and without the slow ones

@@ -44,8 +44,22 @@ func Open(dir string) (*pebble.DB, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return open(dir, options())
+	db, fresh, err := open(dir, options())
+	if err != nil || !fresh {
+		return db, err
+	}
+	// Pebble begins the log of a new database before it raises the format to the one
+	// in which damage of the log can be told from its end. The next log is begun in it.
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	db, _, err = open(dir, options())
+	return db, err
 }
+
+// Close writes what is in the log to tables, whose every block has a checksum, and
+// closes the database: the next process need not replay a log.
+func Close(db *pebble.DB) error { return errors.Join(db.Flush(), db.Close()) }
 
 // OpenReadOnly opens a database that exists and changes nothing of it. What its
 // log has is read, but not written to tables. Damage is an error of the call that
@@ -54,7 +68,8 @@ func OpenReadOnly(dir string) (*pebble.DB, error) {
 	o := options()
 	o.ReadOnly, o.ErrorIfNotExists = true, true
 	o.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
-	return open(dir, o)
+	db, _, err := open(dir, o)
+	return db, err
 }
 
 func options() *pebble.Options {
@@ -73,39 +88,40 @@ func options() *pebble.Options {
 	return o
 }
 
-func open(dir string, o *pebble.Options) (*pebble.DB, error) {
-	db, err := pebble.Open(dir, o)
+// open opens a database. fresh reports that it had no format version.
+func open(dir string, o *pebble.Options) (db *pebble.DB, fresh bool, err error) {
+	db, err = pebble.Open(dir, o)
 	switch {
 	case errors.Is(err, syscall.EAGAIN) || err != nil && strings.Contains(err.Error(), "lock held by current process"):
-		return nil, ErrBusy
+		return nil, false, ErrBusy
 	case err != nil && strings.Contains(err.Error(), "written in unknown format"):
-		return nil, ErrNewer
+		return nil, false, ErrNewer
 	case err != nil:
-		return nil, fmt.Errorf("opening %s: %w", dir, err)
+		return nil, false, fmt.Errorf("opening %s: %w", dir, err)
 	}
-	if err := checkVersion(db, o.ReadOnly); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if fresh, err = checkVersion(db, o.ReadOnly); err != nil {
+		return nil, false, errors.Join(err, db.Close())
 	}
-	return db, nil
+	return db, fresh, nil
 }
 
 // checkVersion compares the version of the format, or writes it.
-func checkVersion(db *pebble.DB, readOnly bool) error {
+func checkVersion(db *pebble.DB, readOnly bool) (fresh bool, err error) {
 	v, closer, err := db.Get(versionKey)
 	if errors.Is(err, pebble.ErrNotFound) {
 		if readOnly {
-			return errors.New("pebbledb: the database has no format version: it is not one of mmrelay")
+			return false, errors.New("pebbledb: the database has no format version: it is not one of mmrelay")
 		}
-		return SetVersion(db, Version)
+		return true, SetVersion(db, Version)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = closer.Close() }() // releases the value, nothing else
 	if len(v) != 4 || binary.BigEndian.Uint32(v) > Version {
-		return ErrNewer
+		return false, ErrNewer
 	}
-	return nil
+	return false, nil
 }
 
 // SetVersion writes the version of the format, for migrations and tests.
@@ -121,6 +137,10 @@ func (silent) Errorf(string, ...any) {}
 
 // Fatalf is called when Pebble cannot go on, such as after a failed write of its
 // log: what was not acknowledged must not be acknowledged later.
+//
+// The process ends whatever its callers recover from: they hold locks, and what
+// they would answer is not known.
 func (silent) Fatalf(string, ...any) {
-	panic("pebbledb: the database cannot go on: check disk space and permissions")
+	go panic("pebbledb: the database cannot go on: check disk space, permissions and the disk itself")
+	select {}
 }

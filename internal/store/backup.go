@@ -153,7 +153,7 @@ func Restore(ctx context.Context, backup, url string) ([]string, error) {
 			if err := copyDir(tmp, filepath.Join(backup, k)); err != nil {
 				return err
 			}
-			s, err := openPebbleDir(tmp, pebbledb.Open)
+			s, err := openPebbleDir(tmp, pebbledb.Open, pebbledb.Close)
 			if err != nil {
 				return err
 			}

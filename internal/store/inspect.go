@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/mmrelay/mmrelay/internal/kv"
@@ -50,7 +51,9 @@ func OpenAll(ctx context.Context, url string) (Set, error) {
 // be opened with it too. (Redis has no such thing; nothing is written there
 // unless a method that writes is called.)
 func OpenAllReadOnly(ctx context.Context, url string) (Set, error) {
-	return openAll(ctx, url, func(dir string) (*Stores, error) { return openPebbleDir(dir, pebbledb.OpenReadOnly) })
+	return openAll(ctx, url, func(dir string) (*Stores, error) {
+		return openPebbleDir(dir, pebbledb.OpenReadOnly, (*pebble.DB).Close)
+	})
 }
 
 func openAll(ctx context.Context, url string, openDir func(dir string) (*Stores, error)) (Set, error) {

@@ -104,10 +104,10 @@ func openPebble(dir string) (*Stores, error) {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(dir), manifestFile)); err == nil {
 		return nil, fmt.Errorf("%w\nhint: make a store of it with 'mmr store restore'", ErrBackup)
 	}
-	return openPebbleDir(dir, pebbledb.Open)
+	return openPebbleDir(dir, pebbledb.Open, pebbledb.Close)
 }
 
-func openPebbleDir(dir string, open func(string) (*pebble.DB, error)) (*Stores, error) {
+func openPebbleDir(dir string, open func(string) (*pebble.DB, error), closeDB func(*pebble.DB) error) (*Stores, error) {
 	db, err := open(dir)
 	switch {
 	case errors.Is(err, pebbledb.ErrNewer):
@@ -122,5 +122,5 @@ func openPebbleDir(dir string, open func(string) (*pebble.DB, error)) (*Stores, 
 		return nil, errors.Join(err, db.Close())
 	}
 	q := pebblequeue.New(db, prefixQueue)
-	return &Stores{KV: k, Queue: q, Backend: "pebble", db: db, dir: dir, closers: []func() error{q.Close, k.Close, db.Close}}, nil
+	return &Stores{KV: k, Queue: q, Backend: "pebble", db: db, dir: dir, closers: []func() error{q.Close, k.Close, func() error { return closeDB(db) }}}, nil
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package pebblequeue_test
+
+const raceEnabled = false
