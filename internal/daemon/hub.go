@@ -25,6 +25,7 @@ type HubConfig struct {
 	ReleaseInterval   time.Duration `help:"Collect envelopes of all rooms for this long and send them together, shuffled; 0 sends at once." default:"0s"`
 	RequestsPerMinute int           `help:"Requests per leaf and minute." default:"120"`
 	CommitsPerMinute  int           `help:"Commits per leaf and minute." default:"20"`
+	RoomIdleMonths    int           `help:"Delete rooms that nobody has used for so many months; 0 keeps them." default:"13"`
 }
 
 // RunHub runs a hub until ctx ends.
@@ -56,6 +57,7 @@ func RunHub(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		Domain: cfg.Domain, Keys: b.keys, Peers: b.peers, Store: st.KV, Outbox: st.Queue, Logger: b.log,
 		Registerer:      prometheus.WrapRegistererWithPrefix("mmr_hub_", b.registry),
 		ReleaseInterval: cfg.ReleaseInterval, Rates: hub.Rates{Requests: cfg.RequestsPerMinute, Commits: cfg.CommitsPerMinute}, Middleware: tap.middleware(),
+		IdleMonths: cfg.RoomIdleMonths,
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,9 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 		}
 		return nil, err
 	}
+	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
+		return nil, err
+	}
 	if err := h.admit(r, l, len(req.GetCommit()) > 0); err != nil { // step 3
 		return nil, err
 	}
@@ -207,6 +210,10 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 	if a.key != nil {
 		id := a.key.ID()
 		body.EARID = id[:]
+	}
+	var err error
+	if t.tree, body.HubProposals, err = h.proposeRemoves(t.tree, t.next, c.Now); err != nil {
+		return nil, err
 	}
 	if err := ch.number(e, c.Now); err != nil {
 		return nil, err

@@ -72,12 +72,15 @@ func (h *Hub) createRoom(ctx context.Context, c *gateway.Call, req *hubv1.Create
 
 // existing answers a repeat of the creation, and refuses a group id in use.
 func (h *Hub) existing(ctx context.Context, c *gateway.Call, req *hubv1.CreateRoomRequest) (*hubv1.CreateRoomResponse, error) {
-	_, err := h.cfg.Store.Get(ctx, roomKey(c.GroupID, nameRecord))
-	if errors.Is(err, kv.ErrNotFound) {
-		return nil, nil
-	}
+	recs, err := h.cfg.Store.GetMany(ctx, roomKey(c.GroupID, "").Group, []string{nameRecord, nameTombstone})
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case recs[1].Version != 0:
+		return nil, mmrerr.RoomExists // it has ended, and is being deleted
+	case recs[0].Version == 0:
+		return nil, nil
 	}
 	r := &room{groupID: c.GroupID, key: h.newSecret(c.GroupID, c.EARKey)}
 	if res := new(hubv1.CreateRoomResponse); h.answered(ctx, r, kindCreation, req.GetGroupInfo(), res) {
@@ -88,7 +91,12 @@ func (h *Hub) existing(ctx context.Context, c *gateway.Call, req *hubv1.CreateRo
 
 // checkProfile is what SPEC.md §4.1 fixes of a room, and what this hub serves.
 func (h *Hub) checkProfile(ctx *mls.GroupContext, room *pseudonym.Room) error {
-	if _, ok := primitive.SuiteAlgorithm(uint16(ctx.Suite)); !ok {
+	alg, ok := primitive.SuiteAlgorithm(uint16(ctx.Suite))
+	if !ok {
+		return mmrerr.PolicyChange
+	}
+	identity, chain, ok := h.cfg.Keys.IdentityFor(alg)
+	if !ok {
 		return mmrerr.PolicyChange
 	}
 	data, _ := ctx.Extension(mls.ExtensionRequiredCapabilities)
@@ -108,7 +116,7 @@ func (h *Hub) checkProfile(ctx *mls.GroupContext, room *pseudonym.Room) error {
 	}
 	senders, _ := ctx.Extension(mls.ExtensionExternalSenders)
 	want := mls.ExternalSendersExtension(mls.ExternalSender{
-		SignatureKey: h.cfg.Keys.Identity().Public().Bytes(), Credential: mls.X509Credential(h.cfg.Keys.IdentityCertificates()...),
+		SignatureKey: identity.Public().Bytes(), Credential: mls.X509Credential(chain...),
 	})
 	if !bytes.Equal(senders, want.Data) {
 		return mmrerr.PolicyChange
@@ -205,7 +213,7 @@ func (h *Hub) writeFound(ctx context.Context, c *gateway.Call, req *hubv1.Create
 		}
 	}
 	a := seal.Accepted{GroupID: c.GroupID, Chain: ch.next.head.chain, AcceptedMS: uint64(c.Now.UnixMilli())}
-	receipt, err := a.Sign(h.cfg.Keys.Identity())
+	receipt, err := a.Sign(h.identity(ro.suite))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	deliveryv1 "github.com/mmrelay/mmrelay/gen/mmr/delivery/v1"
@@ -121,6 +122,18 @@ func (d *delivery) release(ctx context.Context) error {
 		if err != nil || len(batch) == 0 {
 			return err
 		}
+		if batch, err = d.withoutStopped(ctx, batch); err != nil {
+			return err
+		}
+		if len(batch) == 0 {
+			if err := d.ack(ctx); err != nil {
+				return err
+			}
+			if !more {
+				return nil
+			}
+			continue
+		}
 		status, err := d.send(ctx, batch)
 		if err != nil {
 			return err
@@ -174,6 +187,22 @@ func (d *delivery) collect(ctx context.Context) (batch []due, more bool, err err
 		}
 	}
 	return shuffle(batch), false, nil
+}
+
+// withoutStopped drops the rows of leaves that are leaving (SPEC.md R-113).
+func (d *delivery) withoutStopped(ctx context.Context, batch []due) ([]due, error) {
+	stopped, err := d.h.stoppedLanes(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(batch, func(b due) bool {
+		if !stopped[b.row.lane] {
+			return false
+		}
+		d.h.metrics.dropped.WithLabelValues("leaving").Inc()
+		d.finish(b.seq)
+		return true
+	}), nil
 }
 
 // send transmits a batch and waits for its answer.
@@ -233,7 +262,7 @@ func (d *delivery) settle(ctx context.Context, batch []due, status []byte) error
 		case statusGone, statusBad:
 			d.h.metrics.sent.WithLabelValues("gone").Inc()
 			d.finish(b.seq)
-			if err := d.h.reportGone(ctx, b.row.lane); err != nil {
+			if err := d.h.reportGone(ctx, b.row.lane, time.Now()); err != nil {
 				return err
 			}
 		default:
@@ -272,18 +301,4 @@ func (d *delivery) ack(ctx context.Context) error {
 		return nil
 	}
 	return d.h.cfg.Outbox.Ack(ctx, d.id, upTo)
-}
-
-// goneTwice is the least time between two reports that make a leaf gone (SPEC.md R-78).
-const goneTwice = 24 * time.Hour
-
-func goneKey(lane [16]byte) kv.Key {
-	return kv.Key{Group: "gone" + string(lane[:1]), Name: string(lane[:])}
-}
-
-// reportGone remembers that a relay called a lane gone or bad: the time of the
-// first report. The record is keyed by lane alone.
-func (h *Hub) reportGone(ctx context.Context, lane [16]byte) error {
-	_, _, err := kv.Once(ctx, h.cfg.Store, goneKey(lane), []byte(time.Now().UTC().Format(time.RFC3339)), 30*goneTwice)
-	return err
 }

@@ -88,3 +88,55 @@ func SnapshotKeys(groupID []byte, ear primitive.Secret, epoch uint64) []kv.Key {
 
 // ResetLimits forgets how often codes and proofs were tried.
 func (h *Hub) ResetLimits() { *h.codes = codeRates{by: make(map[string]*rate.Limiter)} }
+
+// Deliverable is what is left of a destination's outbox when the rows of
+// leaving leaves are dropped, as they are when their turn comes.
+func (h *Hub) Deliverable(ctx context.Context, domain string) ([]Row, error) {
+	d := &delivery{h: h, id: outboxID(domain)}
+	batch, _, err := d.collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if batch, err = d.withoutStopped(ctx, batch); err != nil {
+		return nil, err
+	}
+	var rows []Row
+	for _, b := range batch {
+		rows = append(rows, Row{string(b.row.lane[:]), string(b.row.itemID[:]), b.row.sealed, b.row.envelope})
+	}
+	return rows, nil
+}
+
+// ReportGone is a relay's answer that a lane is gone.
+func (h *Hub) ReportGone(ctx context.Context, lane string, now time.Time) error {
+	return h.reportGone(ctx, [16]byte([]byte(lane)), now)
+}
+
+// ForgetRooms empties the cache, as sixty seconds do.
+func (h *Hub) ForgetRooms() { h.cache = newCache(1024) }
+
+// SweepIdle looks for idle rooms, whenever it was done last.
+func (h *Hub) SweepIdle(ctx context.Context, now time.Time) error {
+	if err := kv.Delete(ctx, h.cfg.Store, idleSwept); err != nil {
+		return err
+	}
+	return h.sweepIdle(ctx, now)
+}
+
+// Names of records.
+const (
+	NameTombstone = nameTombstone
+	PrefixStop    = prefixStop
+)
+
+// Lanes are those of a room's leaves.
+func (h *Hub) Lanes(ctx context.Context, groupID []byte, ear primitive.Secret) (lanes []string) {
+	r, err := h.open(ctx, groupID, ear)
+	if err != nil {
+		return nil
+	}
+	for _, l := range r.roster.leaves {
+		lanes = append(lanes, string(l.lane[:]))
+	}
+	return lanes
+}

@@ -3,6 +3,8 @@ package hub
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"slices"
 	"time"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
@@ -22,7 +24,7 @@ func (c *change) number(e *seal.Event, now time.Time) error {
 	e.Seq = c.base.head.seq + 1
 	e.Chain = seal.ChainNext(c.base.head.chain, e.Seq, core)
 	c.next.head.seq, c.next.head.chain = e.Seq, e.Chain
-	e.Receipt, err = e.Accepted().Sign(c.h.cfg.Keys.Identity())
+	e.Receipt, err = e.Accepted().Sign(c.h.identity(c.base.roster.suite))
 	if err != nil {
 		return err
 	}
@@ -69,8 +71,18 @@ func (h *Hub) accept(ctx context.Context, c *change, rows []outboxRow) error {
 		return err
 	}
 	c.pending(rows)
+	stop := fmt.Sprintf("%s%020d", prefixStop, c.base.record.n+1)
+	lanes := slices.Concat(arrays(c.stopped)...)
+	if len(lanes) > 0 {
+		c.ops = append(c.ops, kv.Op{Key: roomKey(c.base.groupID, stop), Value: lanes})
+	}
 	if err := c.commit(ctx); err != nil {
 		return err
+	}
+	if len(lanes) > 0 {
+		if err := h.stop(ctx, c.base.groupID, stop, lanes); err != nil {
+			h.log.Warn("lanes of leaving members are not stopped yet; the sweep will do it", "err_class", "store")
+		}
 	}
 	if len(rows) > 0 {
 		h.flusher.add(c.next.groupID, pendingName(c.next.head.seq), rows)
@@ -80,6 +92,14 @@ func (h *Hub) accept(ctx context.Context, c *change, rows []outboxRow) error {
 
 func accepted(e *seal.Event) *hubv1.Accepted {
 	return &hubv1.Accepted{Epoch: e.Epoch, Seq: e.Seq, Chain: e.Chain[:], AcceptedMs: e.AcceptedMS, Receipt: e.Receipt}
+}
+
+func arrays(xs [][16]byte) [][]byte {
+	out := make([][]byte, len(xs))
+	for i := range xs {
+		out[i] = xs[i][:]
+	}
+	return out
 }
 
 func newLane() (lane [16]byte) {

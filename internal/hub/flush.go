@@ -92,6 +92,15 @@ func (f *flusher) note(groupID []byte, clean bool) {
 // flushRoom hands over all pending rows that the store has of a room, oldest
 // first, and returns how many events they are of.
 func (h *Hub) flushRoom(ctx context.Context, groupID []byte) (n int, err error) {
+	for p, err := range h.cfg.Store.Scan(ctx, roomKey(groupID, "").Group, prefixStop) {
+		if err != nil {
+			return n, err
+		}
+		if err := h.stop(ctx, groupID, p.Key.Name, p.Value); err != nil {
+			return n, err
+		}
+		n++
+	}
 	for p, err := range h.cfg.Store.Scan(ctx, roomKey(groupID, "").Group, prefixPending) {
 		if err != nil {
 			return n, err

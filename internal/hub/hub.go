@@ -60,6 +60,8 @@ type Config struct {
 	ReleaseInterval time.Duration
 	// Rates bound what one leaf may do; zero fields mean the defaults.
 	Rates Rates
+	// IdleMonths ends rooms that nobody has used for so many months; 0 keeps them.
+	IdleMonths int
 	// Middleware, if not nil, wraps the handlers behind the gateway.
 	Middleware gateway.Middleware
 }
@@ -188,7 +190,7 @@ func (h *Hub) sweepOnce(ctx context.Context) {
 		return // another replica sweeps, or the store is away
 	}
 	h.sweeping = &lease
-	for _, f := range []func(context.Context) error{h.sweepPending, h.repeatFirstContacts} {
+	for _, f := range []func(context.Context) error{h.sweepPending, h.repeatFirstContacts, func(ctx context.Context) error { return h.sweepIdle(ctx, time.Now()) }} {
 		if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			h.log.Warn("sweep did not finish", "err_class", "store")
 		}

@@ -25,6 +25,7 @@ type leafSpec struct {
 	noDelivery bool
 	caps       func(*mls.Capabilities)
 	extensions []mls.Extension // besides
+	suite      mls.CipherSuite
 }
 
 // identity is a leaf with all its secrets.
@@ -67,8 +68,11 @@ func (w *world) identity(s leafSpec) *identity {
 	if s.keyID == 0 {
 		s.keyID = 1
 	}
+	if s.suite == 0 {
+		s.suite = suite
+	}
 	if s.signer == nil {
-		s.signer, err = member.GenerateSigner(suite)
+		s.signer, err = member.GenerateSigner(s.suite)
 		must(err)
 	}
 	if s.kind == 0 {
@@ -97,6 +101,7 @@ func (w *world) identity(s leafSpec) *identity {
 	}
 	i.ext = mls.Extension{Type: mls.ExtensionType(pseudonym.ExtensionDelivery), Data: data}
 	caps := capabilities()
+	caps.Suites = []mls.CipherSuite{s.suite}
 	if s.caps != nil {
 		s.caps(&caps)
 	}
@@ -104,7 +109,7 @@ func (w *world) identity(s leafSpec) *identity {
 	if !s.noDelivery {
 		es = append(es, i.ext)
 	}
-	i.Identity = &member.Identity{Suite: suite, Credential: mls.CustomCredential(s.kind, body), Signer: s.signer, Capabilities: caps, Extensions: append(es, s.extensions...)}
+	i.Identity = &member.Identity{Suite: s.suite, Credential: mls.CustomCredential(s.kind, body), Signer: s.signer, Capabilities: caps, Extensions: append(es, s.extensions...)}
 	if s.kind == mls.CredentialBasic {
 		i.Credential = mls.BasicCredential(body)
 	}
@@ -153,7 +158,11 @@ func signingKey(t *testing.T, s *member.SigningKey) *primitive.SigningKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := primitive.ParseSigningKey(primitive.Ed25519, secret)
+	alg := primitive.Ed25519
+	if len(s.Public()) > 32 {
+		alg = primitive.ECDSAP256
+	}
+	k, err := primitive.ParseSigningKey(alg, secret)
 	if err != nil {
 		t.Fatal(err)
 	}

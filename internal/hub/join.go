@@ -48,6 +48,9 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 	if res := new(hubv1.ExternalJoinResponse); h.answered(ctx, r, kindJoin, req.GetCommit(), res) {
 		return res, nil
 	}
+	if r, err = h.expel(ctx, r, c.Now); err != nil {
+		return nil, err
+	}
 	if m.Epoch() != r.head.epoch {
 		return nil, wrongEpoch(r)
 	}

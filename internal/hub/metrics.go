@@ -9,6 +9,7 @@ type metrics struct {
 	sent    *prometheus.CounterVec
 	dropped *prometheus.CounterVec
 	swept   prometheus.Counter
+	rooms   *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -18,6 +19,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "envelopes_dropped_total", Help: "Envelopes given up, by reason."}, []string{"reason"}),
 		swept:   prometheus.NewCounter(prometheus.CounterOpts{Name: "swept_total", Help: "Accepted events whose hand-over to the outbox a sweep repeated."}),
 	}
-	r.MustRegister(m.events, m.sent, m.dropped, m.swept)
+	m.rooms = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rooms_ended_total", Help: "Rooms that ended: idle ones, and those whose rows are deleted."}, []string{"reason"})
+	r.MustRegister(m.events, m.sent, m.dropped, m.swept, m.rooms)
 	return m
 }

@@ -156,7 +156,11 @@ func (h *Hub) sweepPending(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n > 0 || !oldMark(rec.Value, time.Now()) {
+		more, err := h.sweepDeleted(ctx, []byte(rec.Key.Name))
+		if err != nil {
+			return err
+		}
+		if n > 0 || more || !oldMark(rec.Value, time.Now()) {
 			continue
 		}
 		// In the version read: a mark that was renewed meanwhile stays.

@@ -21,6 +21,7 @@ type party struct {
 	k       seal.DeliveryKey
 	view    *treewrap.View   // treewrap rooms
 	ear     primitive.Secret // rooms with ear = 1
+	added   *sent            // by which it was welcomed
 }
 
 func (w *world) extensions(policy *pseudonym.Room) []mls.Extension {
@@ -284,7 +285,7 @@ func (p *party) welcome(s *sent, id *identity, kp *member.KeyPackage) *party {
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
-	q := &party{identity: id, w: p.w, g: g, wrapper: p.wrapper, ear: s.ear}
+	q := &party{identity: id, w: p.w, g: g, wrapper: p.wrapper, ear: s.ear, added: s}
 	if s.view != nil {
 		q.view, err = treewrap.Read(g.Public().GroupID(), s.view.State(), export(p.w.t, g.Export, treewrap.LabelTreeWrap))
 		if err != nil {

@@ -44,9 +44,23 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 	if err := ch.number(e, c.Now); err != nil {
 		return nil, err
 	}
+	res := &hubv1.UpdateResponse{Accepted: accepted(e)}
+	if allLeaving(next) {
+		ch.end()
+		if err := h.accept(ctx, ch, nil); err != nil {
+			return nil, err
+		}
+		h.metrics.events.WithLabelValues("end").Inc()
+		return res, nil
+	}
 	rows, err := sealTo(others(next, l.index), e, r.head.epoch)
 	if err != nil {
 		return nil, err
+	}
+	for _, n := range next.leaves {
+		if n.leaving && !r.roster.leaf(n.index).leaving {
+			ch.stopped = append(ch.stopped, n.lane)
+		}
 	}
 	if err := ch.setRoster(next); err != nil {
 		return nil, err
@@ -54,7 +68,6 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 	if err := ch.setTree(tree.WithRules(leafcheck.Rules{})); err != nil {
 		return nil, err
 	}
-	res := &hubv1.UpdateResponse{Accepted: accepted(e)}
 	if err := ch.remember(kindProposals, all, res); err != nil {
 		return nil, err
 	}
@@ -99,6 +112,10 @@ func (h *Hub) proposal(c *gateway.Call, r *room, l *leaf, raw []byte, tree *mls.
 	case mls.ProposalRemove:
 		target := next.leaf(uint32(p.Remove))
 		if target == nil {
+			return nil, mmrerr.ProposalList
+		}
+		// A second Remove of a leaf could not be committed beside the first.
+		if target.leaving {
 			return nil, mmrerr.ProposalList
 		}
 		if target.user != l.user {

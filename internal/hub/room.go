@@ -30,16 +30,20 @@ var errNewer = errors.New("hub: the store was written by a newer version")
 //	room        the room record, in clear but for its sealed head
 //	w<row id>   sealed rows: roster, tree, wrap (big), log:<seq>, snap:<epoch>
 //	o<seq>      finished outbox rows that still have to reach the outboxes
+//	s<seq>      lanes of leaving leaves that still have to be marked as stopped
+//	f<lane>     first envelopes whose joiners have not come
+//	deleted     the room has ended, what is left of it is being deleted
 //
 // A sealed row is stored as uint64 version || sealed, version being that of the
 // room record it was written for; which version a big row must have is in the
 // head. Everything of one accepted request is one transaction of the store, so
 // that there is no order in which a crash could hurt.
 func roomKey(groupID []byte, name string) kv.Key {
-	return kv.Key{Group: "g" + string(groupID), Name: name}
+	return kv.Key{Group: groupPrefix + string(groupID), Name: name}
 }
 
 const (
+	groupPrefix    = "g"
 	nameRecord     = "room"
 	prefixRow      = "w"
 	prefixPending  = "o"
@@ -96,6 +100,7 @@ type room struct {
 	head    head
 
 	roster *roster
+	fresh  bool // the roster was read from the store
 	// Cold state, loaded by loadTree.
 	tree    *mls.PublicGroup
 	entries map[uint32][]byte // static scheme
@@ -145,6 +150,7 @@ func (h *Hub) open(ctx context.Context, groupID []byte, ear primitive.Secret) (*
 	if r.roster, err = parseRoster(b); err != nil {
 		return nil, err
 	}
+	r.fresh = true
 	h.cache.putRoster(groupID, r.head.roster, r.roster)
 	return r, nil
 }
@@ -266,6 +272,9 @@ type change struct {
 	base *room
 	next *room
 	ops  []kv.Op
+
+	stopped [][16]byte // lanes that get nothing any more
+	ended   bool       // the room is deleted
 }
 
 // begin starts a change: a copy of the room with the next version.
@@ -345,6 +354,12 @@ func (c *change) setWrap(s *treewrap.State) error {
 // commit writes the change if the room is still what it was based on.
 // kv.ErrConflict if not.
 func (c *change) commit(ctx context.Context) error {
+	if c.ended {
+		ops := append(slices.Clone(c.ops), kv.Op{Key: roomKey(c.base.groupID, nameRecord), Check: true, Old: c.base.version},
+			kv.Op{Key: roomKey(c.base.groupID, nameTombstone), Value: []byte{1}})
+		_, err := c.h.cfg.Store.Apply(ctx, ops)
+		return err
+	}
 	sealed, err := c.next.key.SealRow(rowHead, c.next.record.n, c.next.head.marshal())
 	if err != nil {
 		return err

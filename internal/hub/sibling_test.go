@@ -35,11 +35,8 @@ func TestSiblingInfo(t *testing.T) {
 	}
 	proof := prove(bob, device.tbs, time.Now().Add(time.Minute))
 	right := func() (*hubv1.GroupInfoRequest, call) {
-		return &hubv1.GroupInfoRequest{
-				SiblingProof: proof, ClientPseudonym: device.tbs.Client.String(), UserPseudonym: device.tbs.User.String(), SignatureKey: device.signer.Public(),
-			}, call{
-				method: seal.MethodGroupInfo, groupID: bob.groupID(), kind: seal.AuthNewLeaf, signer: device.key(t), ear: bob.ear,
-			}
+		req := &hubv1.GroupInfoRequest{SiblingProof: proof, ClientPseudonym: device.tbs.Client.String(), UserPseudonym: device.tbs.User.String(), SignatureKey: device.signer.Public()}
+		return req, call{method: seal.MethodGroupInfo, groupID: bob.groupID(), kind: seal.AuthNewLeaf, signer: device.key(t), ear: bob.ear}
 	}
 	for name, f := range map[string]func(*hubv1.GroupInfoRequest, *call){
 		"garbage": func(m *hubv1.GroupInfoRequest, _ *call) { m.SiblingProof = []byte{1, 2} },

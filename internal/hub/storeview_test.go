@@ -79,6 +79,17 @@ func (w *world) dump() map[kv.Key]string {
 	return out
 }
 
+// withoutSweeps restarts the hub while somebody else holds the lease of sweeps:
+// they run when the test says so.
+func (w *world) withoutSweeps() {
+	w.t.Helper()
+	w.h.Close()
+	if _, err := kv.Acquire(context.Background(), w.store, kv.Key{Group: "lease", Name: "sweep"}, "the test", time.Now(), time.Hour); err != nil {
+		w.t.Fatal(err)
+	}
+	w.start()
+}
+
 // restartWith starts a hub on another view of the outboxes.
 func (w *world) restartWith(q queue.Store) {
 	w.t.Helper()

@@ -32,6 +32,9 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 		}
 		return nil, err
 	}
+	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
+		return nil, err
+	}
 	if err := h.admit(r, l, false); err != nil {
 		return nil, err
 	}

@@ -76,6 +76,7 @@ type world struct {
 	real   pseudonym.RealIdentity
 	ilks   map[[32]byte]primitive.Secret // link keys of all identities by TBS hash
 	rates  hub.Rates
+	idle   int // months
 }
 
 // handedOver are the names of pending records in the order of their removal.
@@ -113,7 +114,6 @@ func newWorld(t *testing.T) *world {
 	}
 	w.real = pseudonym.RealIdentity{Chain: chain, Key: key}
 	w.start()
-	t.Cleanup(func() { w.h.Close() })
 	return w
 }
 
@@ -141,11 +141,12 @@ func (w *world) start() {
 	w.t.Cleanup(peers.Close)
 	w.h, err = hub.New(hub.Config{
 		Domain: hubDomain, Keys: w.keys, Peers: peers, Store: w.store, Outbox: w.box, Logger: redact.NewLogger(&lockedBuffer{b: w.log}, slog.LevelDebug),
-		Registerer: prometheus.NewRegistry(), Rates: w.rates,
+		Registerer: prometheus.NewRegistry(), Rates: w.rates, IdleMonths: w.idle,
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.t.Cleanup(w.h.Close) // before its peers
 	w.h.PublishQueueKey("a.example", 1)
 	w.h.PublishQueueKey("b.example", 1)
 }

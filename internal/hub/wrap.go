@@ -153,6 +153,9 @@ func (h *Hub) wrapRefresh(ctx context.Context, c *gateway.Call, req *hubv1.WrapR
 		}
 		return nil, err
 	}
+	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
+		return nil, err
+	}
 	if err := h.admit(r, l, true); err != nil {
 		return nil, err
 	}

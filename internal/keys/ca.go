@@ -122,7 +122,21 @@ func (a *authority) issueIdentity(dir, domain string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return a.issue(filepath.Join(dir, "identity"), &x509.Certificate{
+	return a.issueIdentityFor(filepath.Join(dir, "identity"), domain, key, now)
+}
+
+// issueIdentityP256 issues a hub's identity for rooms whose suite signs with
+// P-256: an external sender signs with the scheme of the room (SPEC.md §3).
+func (a *authority) issueIdentityP256(dir, domain string, now time.Time) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	return a.issueIdentityFor(filepath.Join(dir, identityP256), domain, key, now)
+}
+
+func (a *authority) issueIdentityFor(base, domain string, key crypto.Signer, now time.Time) error {
+	return a.issue(base, &x509.Certificate{
 		Subject: pkix.Name{CommonName: domain}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(identityLifetime),
 		KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: []string{domain},
 	}, key)

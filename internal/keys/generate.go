@@ -35,6 +35,11 @@ func Generate(dir string, role Role, domain string, hosts []string, now time.Tim
 	if err := root.issueIdentity(dir, domain, now); err != nil {
 		return err
 	}
+	if role == Hub {
+		if err := root.issueIdentityP256(dir, domain, now); err != nil {
+			return err
+		}
+	}
 	secret := primitive.NewSecret()
 	if err := writePEM(filepath.Join(dir, "secret.pem"), pemSecret, secret.Bytes()); err != nil {
 		return err

@@ -4,6 +4,7 @@
 //	operator.crt, operator.key   root of the operator; the key is needed by keygen only
 //	tls.crt, tls.key             listeners and calls to peers, DNS name = domain
 //	identity.crt, identity.key   x509 identity: signs key configurations, receipts, franks
+//	identity-p256.crt, .key      hub: the same for rooms whose suite signs with P-256
 //	clients.crt, clients.key     relay: CA of the users' credentials
 //	gateway/NNN.pem              HPKE keys for requests, 7 days each (SPEC.md R-61)
 //	queue/NNN.pem                relay: HPKE keys for sealed queue ids, 90 days each
@@ -18,6 +19,8 @@ package keys
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -49,6 +52,8 @@ type Set struct {
 
 	identity     *primitive.SigningKey
 	identityCert [][]byte
+	p256         *primitive.SigningKey // nil if the directory has none
+	p256Cert     [][]byte
 	clients      *authority
 	ca           *pseudonym.CA
 	secret       primitive.Secret
@@ -62,22 +67,16 @@ type Set struct {
 // Load reads a key directory made by Generate.
 func Load(dir string, role Role, domain string) (*Set, error) {
 	s := &Set{dir: dir, role: role, domain: domain}
-	certs, err := readCertificates(filepath.Join(dir, "identity.crt"))
-	if err != nil {
+	var err error
+	if s.identity, s.identityCert, err = readIdentity(dir, "identity", domain); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(certs[0].DNSNames, domain) {
-		return nil, errors.New("keys: identity.crt is for another domain")
-	}
-	for _, c := range certs {
-		s.identityCert = append(s.identityCert, c.Raw)
-	}
-	key, err := readKey(filepath.Join(dir, "identity.key"))
-	if err != nil {
-		return nil, err
-	}
-	if s.identity, err = primitive.SigningKeyOf(key); err != nil {
-		return nil, err
+	if role == Hub {
+		// Directories of before have none, and serve no such rooms.
+		s.p256, s.p256Cert, err = readIdentity(dir, identityP256, domain)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
 	}
 	if s.secret, err = readSecret(filepath.Join(dir, "secret.pem")); err != nil {
 		return nil, err
@@ -98,6 +97,29 @@ func Load(dir string, role Role, domain string) (*Set, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+const identityP256 = "identity-p256"
+
+// readIdentity reads an identity and its chain.
+func readIdentity(dir, name, domain string) (*primitive.SigningKey, [][]byte, error) {
+	certs, err := readCertificates(filepath.Join(dir, name+".crt"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if !slices.Contains(certs[0].DNSNames, domain) {
+		return nil, nil, fmt.Errorf("keys: %s.crt is for another domain", name)
+	}
+	var chain [][]byte
+	for _, c := range certs {
+		chain = append(chain, c.Raw)
+	}
+	key, err := readKey(filepath.Join(dir, name+".key"))
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := primitive.SigningKeyOf(key)
+	return k, chain, err
 }
 
 func readSecret(path string) (primitive.Secret, error) {
@@ -173,6 +195,19 @@ func (s *Set) Identity() *primitive.SigningKey { return s.identity }
 // IdentityCertificates returns the identity's chain, DER, leaf first.
 func (s *Set) IdentityCertificates() [][]byte { return s.identityCert }
 
+// IdentityFor returns the identity that signs with an algorithm and its chain,
+// as external_senders[0] of rooms with such a suite (SPEC.md §3); ok is false if
+// the deployment has none.
+func (s *Set) IdentityFor(alg primitive.Algorithm) (key *primitive.SigningKey, chain [][]byte, ok bool) {
+	switch {
+	case alg == s.identity.Public().Algorithm():
+		return s.identity, s.identityCert, true
+	case s.p256 != nil && alg == s.p256.Public().Algorithm():
+		return s.p256, s.p256Cert, true
+	}
+	return nil, nil, false
+}
+
 // StoreKey is the hub's key of rooms at rest that have none of their own (SPEC.md R-101).
 func (s *Set) StoreKey() primitive.Secret { return s.secret }
 
@@ -215,6 +250,9 @@ func (s *Set) Published(now time.Time) (*typesv1.PublishedKeys, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	p := &typesv1.PublishedKeys{Certificates: s.identityCert}
+	if len(s.p256Cert) > 0 {
+		p.ExternalSenders = append(p.ExternalSenders, s.p256Cert[0])
+	}
 	for _, k := range s.gateway {
 		if k.config.ValidAt(now) {
 			p.GatewayKeys = append(p.GatewayKeys, &typesv1.SignedKeyConfig{Config: k.published, Signature: k.signature})
