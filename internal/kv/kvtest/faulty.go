@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest"
 )
 
 // Faulty returns a store that asks fault before every Get, GetMany, Apply,
@@ -63,7 +64,7 @@ func (f *faulty) Groups(ctx context.Context, prefix string) iter.Seq2[string, er
 	return f.Store.Groups(ctx, prefix)
 }
 
-var errFault = errors.New("kvtest: injected fault")
+var errFault = queuetest.ErrFault
 
 // failing returns a store whose first Apply fails.
 func failing(s kv.Store, apply bool) kv.Store {

@@ -8,7 +8,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/queue"
 )
 
-// Faulty returns a store that asks fault before every call of a method but
+// Faulty returns a store that asks fault (for example a Failpoint) before every call of a method but
 // Close, by the method's name. With an error the call fails with it; apply says
 // whether it is carried out all the same, so that the failure is one of the
 // answer only.
@@ -74,7 +74,7 @@ func (f *faulty) Watch(ctx context.Context, id queue.ID) (<-chan struct{}, error
 	return f.Store.Watch(ctx, id)
 }
 
-var errFault = errors.New("queuetest: injected fault")
+var errFault = ErrFault
 
 // failing returns a store whose first call of one method fails.
 func failing(s queue.Store, method string, apply bool) queue.Store {
