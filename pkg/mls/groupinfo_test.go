@@ -139,6 +139,13 @@ func TestPrivateGroupContextExtension(t *testing.T) {
 	if data, ok := g.Extension(groupExtension); !ok || !bytes.Equal(data, ext.Data) {
 		t.Error("the extension is lost")
 	}
+	// Listing decides, not the type: who does not list it is refused, by value
+	// of its capabilities alone.
+	without := func(l *mls.LeafNode) { l.Capabilities.Extensions = []mls.ExtensionType{leafExtension} }
+	w.refuse(mls.RuleLeafCapabilities, w.commit(0, commitOptions{list: values(mls.AddProposal(
+		w.keyPackage(func(p *mls.KeyPackage) { without(p.Leaf) })))}))
+	w.refuse(mls.RuleLeafCapabilities, w.commit(0, commitOptions{external: true, leaf: without}))
+	w.accept(w.commit(0, commitOptions{external: true}))
 }
 
 func TestGroupInfoExtensions(t *testing.T) {

@@ -127,6 +127,9 @@ func (e *passive) run(t *testing.T) (commits int) {
 		if !bytes.Equal(g.Context().Raw(), m.Public().Context().Raw()) {
 			t.Fatalf("epoch %d: the server's GroupContext differs", n)
 		}
+		if !bytes.Equal(g.TreeBytes(), m.Public().TreeBytes()) || !bytes.Equal(g.Context().TreeHash, m.Public().Context().TreeHash) {
+			t.Fatalf("epoch %d: the server's tree differs", n)
+		}
 		commits++
 	}
 	return commits

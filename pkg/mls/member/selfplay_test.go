@@ -3,7 +3,10 @@ package member_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
@@ -36,10 +39,10 @@ func TestTwoMembers(t *testing.T) {
 // player makes random steps that are allowed.
 type player struct {
 	*mlstest.World
-	r *rand.Rand
+	intN func(n int) int
 }
 
-func (p *player) pick() *mlstest.Client { return p.Clients[p.r.IntN(len(p.Clients))] }
+func (p *player) pick() *mlstest.Client { return p.Clients[p.intN(len(p.Clients))] }
 
 // other returns a client that is not c, and nil if there is none.
 func (p *player) other(c *mlstest.Client) *mlstest.Client {
@@ -53,26 +56,34 @@ func (p *player) other(c *mlstest.Client) *mlstest.Client {
 	}
 }
 
+// proposed reports whether a client has proposed to remove a leaf already: the
+// same message again would be refused.
+func (p *player) proposed(c *mlstest.Client, leaf mls.LeafIndex) bool {
+	return slices.ContainsFunc(c.Group.Public().Proposals(), func(q *mls.Proposal) bool {
+		return q.Type == mls.ProposalRemove && q.Remove == leaf && q.Sender.Index == uint32(c.Group.OwnLeaf())
+	})
+}
+
 func (p *player) step(most int) {
 	c := p.pick()
-	private := p.r.IntN(4) == 0
+	private := p.intN(4) == 0
 	send := member.SendOptions{Private: private, AAD: []byte("proposal")}
 	o := member.CommitOptions{Private: private, AAD: []byte("commit")}
-	o.Welcome.WithoutTree = p.r.IntN(2) == 0
+	o.Welcome.WithoutTree = p.intN(2) == 0
 	waiting := len(p.Server.Proposals()) > 0
-	if private && (waiting || p.r.IntN(2) == 0) {
+	if private && (waiting || p.intN(2) == 0) {
 		// Proposals that the server knows must be committed where it can see it.
 		o.Private = false
 	}
-	switch n := p.r.IntN(12); {
+	switch n := p.intN(12); {
 	case n < 3 && len(c.Group.Public().Proposals()) == 0:
 		p.Say(c, member.SendOptions{Padding: member.PadToBucket})
 	case n == 3 && len(p.Clients) < most:
 		var adds []*mlstest.Client
-		for range 1 + p.r.IntN(min(3, most-len(p.Clients))) {
+		for range 1 + p.intN(min(3, most-len(p.Clients))) {
 			adds = append(adds, p.NewClient())
 		}
-		o.NoPath = p.r.IntN(2) == 0
+		o.NoPath = p.intN(2) == 0
 		p.Commit(c, o, adds...)
 	case n == 4 && len(p.Clients) > 2:
 		o.ByValue = []*mls.ProposalBody{mls.RemoveProposal(p.other(c).Group.OwnLeaf())}
@@ -80,7 +91,9 @@ func (p *player) step(most int) {
 	case n == 5 && len(c.Group.Public().Proposals()) < 8:
 		p.ProposeUpdate(c, nil, member.SendOptions{AAD: send.AAD})
 	case n == 6 && len(p.Clients) > 2 && len(c.Group.Public().Proposals()) < 8:
-		p.Propose(c, mls.RemoveProposal(p.other(c).Group.OwnLeaf()), member.SendOptions{})
+		if leaf := p.other(c).Group.OwnLeaf(); !p.proposed(c, leaf) {
+			p.Propose(c, mls.RemoveProposal(leaf), member.SendOptions{})
+		}
 	case n == 7 && len(p.Clients) < most:
 		p.JoinExternal(p.NewClient(), member.ExternalOptions{AAD: []byte("external")})
 	case n == 8:
@@ -116,7 +129,7 @@ func TestSelfPlay(t *testing.T) {
 		}
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
-		p := &player{mlstest.NewWorld(t, s, 2), rand.New(rand.NewPCG(seed, 0))}
+		p := &player{mlstest.NewWorld(t, s, 2), rand.New(rand.NewPCG(seed, 0)).IntN}
 		for range n {
 			p.step(m)
 		}
@@ -129,4 +142,39 @@ func TestSelfPlay(t *testing.T) {
 			}
 		}
 	})
+}
+
+// rapidTB lets rapid know that a test failed, so that it looks for a shorter
+// list of steps that fails as well.
+type rapidTB struct {
+	testing.TB
+	rt *rapid.T
+}
+
+func (r rapidTB) Fatal(args ...any)                 { r.rt.Fatal(args...) }
+func (r rapidTB) Fatalf(format string, args ...any) { r.rt.Fatalf(format, args...) }
+func (r rapidTB) Error(args ...any)                 { r.rt.Error(args...) }
+func (r rapidTB) Errorf(format string, args ...any) { r.rt.Errorf(format, args...) }
+
+// TestServerFollowsRandomSteps: after each of well over 1,000 random steps the
+// server, which knows no secret, has the members' tree hash, tree bytes and
+// GroupContext; World.Check compares them.
+func TestServerFollowsRandomSteps(t *testing.T) {
+	steps, most := 20, 12
+	if testing.Short() || raceEnabled {
+		steps = 12
+	}
+	ran := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		w := mlstest.NewWorld(rapidTB{t, rt}, 1, 2)
+		p := &player{w, func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "choice") }}
+		for range steps {
+			p.step(most)
+			p.Check()
+			ran++
+		}
+	})
+	if ran < 1000 && !testing.Short() {
+		t.Errorf("%d steps only", ran)
+	}
 }

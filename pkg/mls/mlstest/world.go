@@ -430,6 +430,9 @@ func (w *World) Check() {
 		if !bytes.Equal(pub.Context().Raw(), w.Server.Context().Raw()) || !bytes.Equal(pub.ConfirmationTag(), w.Server.ConfirmationTag()) {
 			w.T.Fatalf("%s and the server disagree", c.Name)
 		}
+		if !bytes.Equal(pub.TreeBytes(), w.Server.TreeBytes()) || !bytes.Equal(pub.InterimTranscriptHash(), w.Server.InterimTranscriptHash()) {
+			w.T.Fatalf("%s and the server have other trees or transcripts", c.Name)
+		}
 		got, err := c.Group.Export("exporter", []byte("context"), 32)
 		if err != nil {
 			w.T.Fatal(err)
