@@ -262,3 +262,88 @@ func TestGroupInfoExtensions(t *testing.T) {
 		t.Errorf("signature with the current leaf's key: %v", err)
 	}
 }
+
+// Number 67: who greases is a member like any other, in all seven fields that
+// RFC 9420 13.5 names; and nothing of it gets anywhere else.
+func TestGrease(t *testing.T) {
+	isGrease := func(v uint16) bool { return v>>8 == v&0xff && v&0xf == 0xa && v>>12 != 0xf }
+	seen := map[uint16]bool{}
+	for range 500 {
+		v := mls.GreaseValue()
+		if seen[v] = true; !isGrease(v) {
+			t.Fatalf("%#04x is not reserved", v)
+		}
+	}
+	if len(seen) != 15 {
+		t.Errorf("%d values, want 15", len(seen))
+	}
+	suites(t, func(t *testing.T, s mls.CipherSuite) {
+		w := mlstest.NewWorld(t, s, 2)
+		added := w.NewClient()
+		added.ID = added.ID.Grease()
+		kp, err := member.NewKeyPackage(added.ID, member.KeyPackageOptions{
+			Lifetime: mlstest.Lifetime, Extensions: []mls.Extension{mls.GreaseExtension()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		staged, err := w.Clients[0].Stage(member.CommitOptions{
+			ByValue: []*mls.ProposalBody{mls.AddProposal(kp.Public())},
+			Welcome: member.WelcomeOptions{Extensions: []mls.Extension{mls.GreaseExtension()}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, _, err := member.Join(staged.Welcome(), func([]byte) *member.KeyPackage { return kp }, member.JoinOptions{Options: w.Options})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Its own path and GroupInfo, which others follow and join by.
+		g, commit, err := g.Stage(member.CommitOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g, _, err = g.Confirm(); err != nil {
+			t.Fatal(err)
+		}
+		for _, msg := range [][]byte{staged.Commit(), commit.Commit()} {
+			if w.Server, _, err = w.Server.Process(msg, mlstest.Now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		info, err := g.GroupInfo(member.GroupInfoOptions{Extensions: []mls.Extension{mls.GreaseExtension()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.Server, err = w.Server.WithGroupInfo(info); err != nil {
+			t.Fatal(err)
+		}
+		joiner := w.NewClient()
+		if _, _, err := member.JoinExternal(joiner.ID.Grease(), info, member.ExternalOptions{Options: w.Options}); err != nil {
+			t.Fatal(err)
+		}
+		leaf := w.Server.Leaf(g.OwnLeaf())
+		c := leaf.Capabilities
+		last := []uint16{
+			uint16(c.Suites[len(c.Suites)-1]), uint16(c.Extensions[len(c.Extensions)-1]), uint16(c.Proposals[len(c.Proposals)-1]),
+			uint16(c.Credentials[len(c.Credentials)-1]), uint16(leaf.Extensions[len(leaf.Extensions)-1].Type),
+		}
+		for i, v := range last {
+			if !isGrease(v) {
+				t.Errorf("list %d ends with %#04x", i, v)
+			}
+		}
+		for _, v := range c.Versions {
+			if v != mls.MLS10 {
+				t.Errorf("version %d", v)
+			}
+		}
+		if n := len(w.Server.Context().Extensions); n != 0 {
+			t.Errorf("%d extensions of the group", n)
+		}
+		// The engine greases nobody who did not ask for it.
+		if leaf := w.Server.Leaf(0); len(leaf.Extensions) != 0 || len(leaf.Capabilities.Suites) != 1 {
+			t.Error("a leaf was greased that should not be")
+		}
+	})
+}

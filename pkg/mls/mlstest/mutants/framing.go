@@ -154,6 +154,10 @@ var framing = []mutant{
 	{67, "unknown extensions are supported by all", ".", "TestGrease", []edit{{
 		capsFile, "return t.Default() || slices.Contains(c.Extensions, t)", "return true",
 	}}},
+	{67, "versions are greased", "member", "TestGrease", []edit{{
+		"grease.go", "Versions:    slices.Clone(c.Versions),", "Versions:    append(slices.Clone(c.Versions), ProtocolVersion(GreaseValue())),",
+	}}},
+	{67, "grease of any value", "member", "TestGrease", []edit{{"grease.go", "return 0x0a0a + 0x1010*n", "return 0x0a0a + 0x1011*n"}}},
 	{68, "a suite that the creator does not list", "member", "TestCreateRules", []edit{
 		{identityFile, "case !slices.Contains(c.Versions, wire.MLS10) || !slices.Contains(c.Suites, id.Suite):", "case false && !slices.Contains(c.Versions, wire.MLS10):"},
 		off(leafFile, "if !slices.Contains(caps.Versions, wire.MLS10) || !slices.Contains(caps.Suites, s.ID()) {"),
