@@ -112,12 +112,16 @@ type Client struct {
 	connKeys map[string]*connKeyState
 	rooms    map[string]*room
 	peers    map[string]*peerState
+	tell     map[uint64]*deviceMessage
+	want     map[string]*wantedRoom
+	due      schedule
 	held     map[uint64]*heldEnvelope
 	inbox    map[uint64]*Event
 	wake     chan struct{} // signals new inbox entries
 
-	tidyAfter time.Time // see tidy
-	overflown uint64    // the mailbox's count of refused envelopes, as last seen
+	tidyAfter    time.Time // see tidy
+	devicesAfter time.Time // see upkeep
+	overflown    uint64    // the mailbox's count of refused envelopes, as last seen
 
 	tokenMu sync.Mutex // guards tokens
 	tokens  map[string][][]byte
@@ -243,7 +247,7 @@ func Open(store Store, trust *Trust, opts ...Option) (*Client, error) {
 	c := &Client{
 		opts: newOptions(opts), trust: trust, store: &failStop{Store: store}, wake: make(chan struct{}, 1),
 		conns: make(map[string]*connectionState), packages: make(map[string]*packageState), connKeys: make(map[string]*connKeyState),
-		rooms: make(map[string]*room), peers: make(map[string]*peerState), held: make(map[uint64]*heldEnvelope), inbox: make(map[uint64]*Event), tokens: make(map[string][][]byte),
+		rooms: make(map[string]*room), peers: make(map[string]*peerState), tell: make(map[uint64]*deviceMessage), want: make(map[string]*wantedRoom), due: make(schedule), held: make(map[uint64]*heldEnvelope), inbox: make(map[uint64]*Event), tokens: make(map[string][][]byte),
 	}
 	if err := c.load(m); err != nil {
 		return nil, err
@@ -266,6 +270,11 @@ func (c *Client) load(m map[string][]byte) error {
 			return err
 		}
 	}
+	if _, ok := m[recSchedule]; ok {
+		if err := load(m, recSchedule, &c.due); err != nil {
+			return err
+		}
+	}
 	var err error
 	if c.self, err = pseudonym.NewHandle(c.account.Domain, pseudonym.User, c.account.User); err != nil {
 		return err
@@ -284,6 +293,8 @@ func (c *Client) load(m map[string][]byte) error {
 		each(m, recPackage, func(k string, v *packageState) { c.packages[k] = v }),
 		each(m, recConnKey, func(k string, v *connKeyState) { c.connKeys[k] = v }),
 		each(m, recPeer, func(k string, v *peerState) { c.peers[k] = v }),
+		each(m, recTell, func(k string, v *deviceMessage) { c.tell[parseNumber(k)] = v }),
+		each(m, recWant, func(k string, v *wantedRoom) { c.want[k] = v }),
 		each(m, recTokens, func(k string, v *[][]byte) { c.tokens[k] = *v }),
 		each(m, recInbox, func(k string, v *Event) { c.inbox[parseNumber(k)] = v }),
 		each(m, recHeld, func(k string, v *heldEnvelope) { c.held[parseNumber(k)] = v }),

@@ -24,6 +24,7 @@ import (
 type plan struct {
 	proposals []*mls.ProposalBody
 	added     []*arrival // whom the Adds among them bring, in order
+	rekey     bool       // replace the own credential (SPEC.md R-9)
 }
 
 // maxRaces is how often a commit is rebuilt after others were first.
@@ -110,15 +111,23 @@ func (c *Client) stage(ctx context.Context, r *room, p *plan) error {
 	if err := c.readWrap(ctx, r); err != nil && (len(p.added) > 0 || c.store.broken() != nil) {
 		return errors.Join(errUnread, err)
 	}
-	delivery, _, err := c.makeDelivery(ctx)
-	if err != nil {
-		return err
+	o := member.CommitOptions{ByValue: p.proposals, Now: time.Now(), Welcome: member.WelcomeOptions{WithoutTree: true}}
+	leafKeys := p.added // whose link keys the commit carries
+	var renewed *newLeaf
+	if p.rekey && r.mayRekey(policy) {
+		if renewed, err = c.renewLeaf(ctx, r); err != nil {
+			return err
+		}
+		o.Leaf = &member.LeafOptions{Signer: renewed.signer, Credential: &renewed.identity.Credential, Extensions: renewed.identity.Extensions}
+		leafKeys = append(slices.Clone(leafKeys), &arrival{user: renewed.tbs.User, tbsHash: renewed.tbs.Hash(), linkKey: renewed.linkKey})
+	} else {
+		delivery, _, err := c.makeDelivery(ctx)
+		if err != nil {
+			return err
+		}
+		o.Leaf = &member.LeafOptions{Extensions: []mls.Extension{delivery}}
 	}
-	o := member.CommitOptions{
-		ByValue: p.proposals, Now: time.Now(), Leaf: &member.LeafOptions{Extensions: []mls.Extension{delivery}},
-		Welcome: member.WelcomeOptions{WithoutTree: true},
-	}
-	if o.AAD, err = r.staticEntries(policy, p.added, &o.Welcome); err != nil {
+	if o.AAD, err = r.staticEntries(policy, leafKeys, &o.Welcome); err != nil {
 		return err
 	}
 	g, staged, err := r.g.Stage(o)
@@ -133,8 +142,12 @@ func (c *Client) stage(ctx context.Context, r *room, p *plan) error {
 	view := staged.Event().Commit
 	for i, a := range view.Added {
 		if i < len(p.added) {
-			pending.LinkKeys[uint32(a)] = slices.Clone(p.added[i].linkKey.Bytes())
+			pending.LinkKeys[uint32(a)] = stored(p.added[i].linkKey)
 		}
+	}
+	if renewed != nil {
+		pending.LinkKeys[uint32(staged.OwnLeaf())] = stored(renewed.linkKey)
+		r.st.Signers[b64(renewed.signer.Public())] = renewed.signer.Private()
 	}
 	req := &hubv1.UpdateRequest{Commit: pending.Commit, Welcome: staged.Welcome(), DeliverySecret: pending.D}
 	info := member.GroupInfoOptions{WithoutTree: true}
@@ -162,6 +175,25 @@ func (c *Client) stage(ctx context.Context, r *room, p *plan) error {
 	}
 	r.g, r.st.Pending = g, pending
 	return c.write(r)
+}
+
+// mayRekey reports whether the own credential can be replaced now: the link key
+// of the new one must come with the commit.
+func (r *room) mayRekey(policy *pseudonym.Room) bool {
+	user, err := r.user()
+	if err != nil || policy.KeyRule(policy.RoleOf(user)) == pseudonym.KeyForbidden {
+		return false
+	}
+	return !wraps(policy) || r.view != nil && !r.view.Suspect()
+}
+
+// renewLeaf makes a leaf with a new credential for the own user pseudonym.
+func (c *Client) renewLeaf(ctx context.Context, r *room) (*newLeaf, error) {
+	user, err := r.user()
+	if err != nil {
+		return nil, err
+	}
+	return c.makeLeaf(ctx, mls.CipherSuite(r.st.Suite), user, nil)
 }
 
 // staticEntries returns the authenticated data of a commit: in the static scheme
@@ -398,6 +430,9 @@ func (c *Client) resume(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.rooms {
+		if r.g.Status() == member.Active {
+			c.plan(r)
+		}
 		if r.st.Removed || r.st.Forked || r.st.Pending == nil && r.st.Outgoing == nil && r.st.Leaving == nil {
 			continue
 		}

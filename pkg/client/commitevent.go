@@ -71,6 +71,11 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 		if err := c.answered(ctx, r, ev, b); err != nil {
 			return err
 		}
+		if r.st.Device && ev.Commit.External {
+			if err := c.shareAll(b); err != nil {
+				return err
+			}
+		}
 	}
 	if err := r.rotated(body.EARID); err != nil {
 		r.st.Locked = true
@@ -83,8 +88,8 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 	}
 	c.plan(r)
 	r.prune()
-	if r.st.Peer != "" {
-		return nil // connection rooms are not shown
+	if r.st.Peer != "" || r.st.Device {
+		return nil // not shown
 	}
 	if err := c.meetAll(r, b); err != nil {
 		return err

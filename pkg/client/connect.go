@@ -370,7 +370,7 @@ func (c *Client) connected(r *room, b batch) error {
 		return nil
 	}
 	conn.Joining, conn.Complete = false, true
-	if err := b.put(recConn+conn.Peer, conn); err != nil {
+	if err := errors.Join(b.put(recConn+conn.Peer, conn), c.tellDevices(&deviceMessage{Connections: []*connectionState{conn}}, b)); err != nil {
 		return err
 	}
 	return c.emit(b, Event{Kind: KindConnected, User: conn.Peer, Accepted: time.Now().UTC()})
@@ -412,7 +412,7 @@ func (c *Client) answered(_ context.Context, r *room, ev *mls.Event, b batch) er
 		return b.put(recConn+conn.Peer, conn)
 	}
 	conn.Complete, conn.ResponseKey, conn.RequestHash, conn.Settle = true, nil, nil, true
-	if err := b.put(recConn+conn.Peer, conn); err != nil {
+	if err := errors.Join(b.put(recConn+conn.Peer, conn), c.tellDevices(&deviceMessage{Connections: []*connectionState{conn}}, b)); err != nil {
 		return err
 	}
 	return c.emit(b, Event{Kind: KindConnected, User: conn.Peer, Accepted: time.Now().UTC()})

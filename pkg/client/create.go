@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -99,7 +100,7 @@ func (c *Client) create(ctx context.Context, hub, peer string, shape func(p *pse
 	r.setK(seal.NewDeliveryKey(d, groupID, 0, leaf.signer.Public()), time.Now())
 	r.st.PrevK = nil
 	b := make(batch)
-	if err := r.save(b, true); err != nil {
+	if err := errors.Join(r.save(b, true), c.shareRoom(r, b)); err != nil {
 		return nil, err
 	}
 	if err := c.store.Write(b); err != nil {

@@ -2,10 +2,13 @@ package client
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mmrelay/mmrelay/pkg/mls"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
@@ -57,6 +60,20 @@ func (c *Client) roomRequest(ctx context.Context, r *room, method string, id [16
 	if err != nil {
 		return err
 	}
+	err = c.signedRequest(ctx, r, own, method, id, body, out)
+	if p := r.st.Pending; errors.Is(err, mmrerr.NoRoom) && p != nil && string(p.LeafKey) != string(own.public.Bytes()) {
+		// If the pending commit was accepted, the hub knows this leaf by its next key.
+		next, signerErr := newLeafSigner(mls.CipherSuite(r.st.Suite), r.signer(p.LeafKey))
+		if signerErr != nil {
+			return signerErr
+		}
+		return c.signedRequest(ctx, r, next, method, id, body, out)
+	}
+	return err
+}
+
+// signedRequest is roomRequest signed with a key of the own leaf.
+func (c *Client) signedRequest(ctx context.Context, r *room, own leafSigner, method string, id [16]byte, body, out proto.Message) error {
 	return c.do(ctx, call{
 		to: hubOf(r.st.Hub), method: method, groupID: r.st.GroupID, ear: r.earKey(), kind: seal.AuthLeaf, leaf: uint32(r.g.OwnLeaf()), signer: own,
 		body: body, id: id,

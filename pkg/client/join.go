@@ -99,6 +99,8 @@ type entry struct {
 	seed    primitive.Secret // link_seed
 	wrapper primitive.Secret // static scheme
 	peer    string           // of a connection room
+	device  bool             // the room of this user's devices
+	sibling bool             // by sibling proof
 	// trust decides, before anything is disclosed, by the verified user who signed
 	// the GroupInfo and the users of all leaves (SPEC.md ).
 	trust func(signer string, names map[uint32]string) bool
@@ -106,7 +108,13 @@ type entry struct {
 	items func(tbsHash [32]byte, epoch uint64) (pseudonym.AAD, error)
 }
 
-func (in *entry) code() []byte { return pseudonym.JoinCode(in.seed, in.groupID).Bytes() }
+// code is the join code of a link, nil for who joins by a sibling proof.
+func (in *entry) code() []byte {
+	if !in.seed.Present() {
+		return nil
+	}
+	return pseudonym.JoinCode(in.seed, in.groupID).Bytes()
+}
 
 func (in *entry) key() *primitive.KEMPrivateKey { return pseudonym.JoinKey(in.seed, in.groupID) }
 
@@ -202,10 +210,10 @@ func (c *Client) tryEnter(ctx context.Context, in entry, ear primitive.Secret) (
 // newRoom is the room of an external commit that was not sent yet.
 func newRoom(in entry, ear primitive.Secret, leaf *newLeaf, g *member.Group, staged *member.Staged) *room {
 	return &room{g: g, st: roomState{
-		GroupID: in.groupID, Hub: in.hub, Suite: uint16(Suite), Peer: in.peer, Wrapper: stored(in.wrapper), EAR: stored(ear),
+		GroupID: in.groupID, Hub: in.hub, Suite: uint16(Suite), Peer: in.peer, Device: in.device, Wrapper: stored(in.wrapper), EAR: stored(ear),
 		Signers: map[string][]byte{b64(leaf.signer.Public()): leaf.signer.Private()}, Seen: make(map[uint32]string),
 		LinkKeys: map[uint32][]byte{uint32(staged.OwnLeaf()): stored(leaf.linkKey)}, Buffer: make(map[uint64][]byte), Sent: make(map[string]bool),
-		Pending: &pendingState{Commit: staged.Commit(), RequestID: random(16), D: random(32), Join: true, LeafKey: leaf.signer.Public()},
+		Pending: &pendingState{Commit: staged.Commit(), RequestID: random(16), D: random(32), Join: true, Sibling: in.sibling, LeafKey: leaf.signer.Public()},
 	}}
 }
 
@@ -371,7 +379,7 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 		return err
 	}
 	err := c.do(ctx, call{
-		to: hubOf(r.st.Hub), method: seal.MethodExternalJoin, groupID: r.st.GroupID, ear: r.earKey(), token: true, kind: seal.AuthNewLeaf, signer: signer,
+		to: hubOf(r.st.Hub), method: seal.MethodExternalJoin, groupID: r.st.GroupID, ear: r.earKey(), token: !p.Sibling, kind: seal.AuthNewLeaf, signer: signer,
 		body: req, id: [16]byte(p.RequestID),
 	}, res)
 	if err != nil {
@@ -409,7 +417,7 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 	if err := r.save(b, true); err != nil {
 		return err
 	}
-	if err := errors.Join(c.connected(r, b), c.meetAll(r, b)); err != nil {
+	if err := errors.Join(c.connected(r, b), c.meetAll(r, b), c.shareRoom(r, b)); err != nil {
 		return err
 	}
 	c.unhold(ctx, b)

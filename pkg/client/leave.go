@@ -102,10 +102,15 @@ func (c *Client) sendLeave(ctx context.Context, r *room) error {
 		return err
 	}
 	b := make(batch)
+	return errors.Join(c.tellDevices(&deviceMessage{Left: r.st.GroupID}, b), c.left(r, b), c.store.Write(b))
+}
+
+// left forgets a room that was left.
+func (c *Client) left(r *room, b batch) error {
 	if err := c.emit(b, Event{Kind: KindLeft, Room: r.st.uri(), Accepted: time.Now().UTC()}); err != nil {
 		return err
 	}
-	return errors.Join(c.forgetRoom(r, b), c.store.Write(b))
+	return c.forgetRoom(r, b)
 }
 
 // user is the own user pseudonym in the room.

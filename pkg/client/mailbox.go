@@ -115,7 +115,9 @@ func (c *Client) Sync(ctx context.Context) error {
 	for {
 		err := c.streamUntil(ctx, true)
 		if errors.Is(err, errUpToDate) {
-			return nil
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.upkeep(ctx, true)
 		}
 		if !errors.Is(err, errMore) {
 			return err
@@ -253,7 +255,7 @@ func (c *Client) watchGaps(ctx context.Context) {
 				c.opts.log.Warn("a repair did not work")
 			}
 		}
-		if err := c.upkeep(ctx); err != nil {
+		if err := c.upkeep(ctx, false); err != nil {
 			c.mu.Unlock()
 			return
 		}

@@ -181,8 +181,9 @@ func (r *room) policyChange(policy *pseudonym.Room) (*mls.ProposalBody, error) {
 	return mls.ExtensionsProposal(es), nil
 }
 
-// Refresh replaces this client's keys and address in a room by an empty commit
-// (SPEC.md R-51). A welcomed client does it within a day; everybody monthly.
+// Refresh replaces this client's keys, address and credential in a room by an
+// empty commit (SPEC.md ). Listen does it by itself: a welcomed client
+// within a day, everybody monthly.
 func (c *Client) Refresh(ctx context.Context, roomURI string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,7 +191,7 @@ func (c *Client) Refresh(ctx context.Context, roomURI string) error {
 	if err != nil {
 		return err
 	}
-	return c.update(ctx, r, func() (*plan, error) { return new(plan), nil })
+	return c.update(ctx, r, func() (*plan, error) { return &plan{rekey: true}, nil })
 }
 
 // Send sends an application message to a room and returns when the hub has
@@ -206,14 +207,14 @@ func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
 	if err := c.settle(ctx, r); err != nil {
 		return err
 	}
-	return c.sendData(ctx, r, data)
+	return c.sendContent(ctx, r, contentText, data)
 }
 
-// sendData encrypts and sends a message, in a later epoch again if the one it
+// sendContent encrypts and sends a message, in a later epoch again if the one it
 // was made in has passed.
-func (c *Client) sendData(ctx context.Context, r *room, data []byte) error {
+func (c *Client) sendContent(ctx context.Context, r *room, kind contentKind, data []byte) error {
 	for range maxRaces {
-		content, aad, err := r.newContent(contentText, data)
+		content, aad, err := r.newContent(kind, data)
 		if err != nil {
 			return err
 		}
@@ -228,7 +229,7 @@ func (c *Client) sendData(ctx context.Context, r *room, data []byte) error {
 			return err
 		}
 		r.g = g
-		r.st.Outgoing = &outgoingState{Data: data, Message: msg, RequestID: random(16)}
+		r.st.Outgoing = &outgoingState{Kind: kind, Data: data, Message: msg, RequestID: random(16)}
 		r.st.Sent[messageHash(msg)] = true
 		b := make(batch)
 		if err := r.save(b, false); err != nil {
@@ -260,7 +261,7 @@ func passed(err error) bool {
 // accepted while its epoch lasted, it is made again. Another refusal is not the
 // fault of what comes next.
 func (c *Client) finishOutgoing(ctx context.Context, r *room) error {
-	data := r.st.Outgoing.Data
+	kind, data := r.st.Outgoing.Kind, r.st.Outgoing.Data
 	err := c.sendOutgoing(ctx, r)
 	if passed(err) {
 		if err := c.catchUp(ctx, r); err != nil {
@@ -269,7 +270,7 @@ func (c *Client) finishOutgoing(ctx context.Context, r *room) error {
 		if r.st.Removed {
 			return ErrRemoved
 		}
-		err = c.sendData(ctx, r, data)
+		err = c.sendContent(ctx, r, kind, data)
 	}
 	if err != nil && refused(err) {
 		c.opts.log.Warn("a message from before a restart was refused")

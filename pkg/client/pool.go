@@ -26,7 +26,7 @@ func (c *Client) newConnection(ctx context.Context, peer string) (*connectionSta
 		return nil, nil, err
 	}
 	s := &connectionState{
-		Peer: peer, OwnKey: random(32), OwnToken: random(32), UploadKey: slices.Clone(upload.Raw().Bytes()), PoolSeed: random(32),
+		Peer: peer, OwnKey: random(32), OwnToken: random(32), UploadKey: slices.Clone(upload.Raw().Bytes()), PoolSeed: random(32), Slots: [][]byte{c.account.SlotID},
 	}
 	token, err := secretOf(s.OwnToken)
 	if err != nil {
@@ -41,59 +41,15 @@ func (c *Client) newConnection(ctx context.Context, peer string) (*connectionSta
 		return nil, nil, err
 	}
 	b := make(batch)
-	return s, b, c.fillPool(ctx, s, c.opts.poolSets, lastResortSets, b)
+	return s, b, c.uploadSets(ctx, s, nil, c.opts.poolSets, lastResortSets, b)
 }
 
-// fillPool makes and uploads KeyPackages. Their private halves are written
-// before they are uploaded: a package that somebody can use can be opened.
-func (c *Client) fillPool(ctx context.Context, s *connectionState, sets, lastResort int, b batch) error {
-	key, err := secretOf(s.UploadKey)
-	if err != nil {
-		return err
-	}
-	upload, err := primitive.ParseSigningKey(primitive.Ed25519, key)
-	if err != nil {
-		return err
-	}
-	token, err := secretOf(s.OwnToken)
-	if err != nil {
-		return err
-	}
-	id := pseudonym.PoolID(token)
-	req := &relayv1.PoolUploadRequest{PoolId: id[:]}
-	for i := range sets + lastResort {
-		set, err := c.makeSet(ctx, s, i >= sets, b)
-		if err != nil {
-			return err
-		}
-		req.Sets = append(req.Sets, set)
-	}
-	if err := b.put(recConn+s.Peer, s); err != nil {
-		return err
-	}
-	if err := c.store.Write(b); err != nil {
-		return err
-	}
-	return c.do(ctx, call{
-		to: providerOf(c.account.Domain), method: seal.MethodPoolUpload, token: true, kind: seal.AuthPool, signer: upload, body: req,
-	}, &relayv1.PoolUploadResponse{})
-}
-
-// makeSet makes one KeyPackage with the pool's next user pseudonym.
-func (c *Client) makeSet(ctx context.Context, s *connectionState, lastResort bool, b batch) (*relayv1.PoolSet, error) {
-	seed, err := secretOf(s.PoolSeed)
-	if err != nil {
-		return nil, err
-	}
+// makeSet makes this device's KeyPackage of a set with that user pseudonym.
+func (c *Client) makeSet(ctx context.Context, s *connectionState, user pseudonym.ID, lastResort bool, b batch) (*relayv1.PoolSet, error) {
 	key, err := secretOf(s.OwnKey)
 	if err != nil {
 		return nil, err
 	}
-	user, err := pseudonym.UserPseudonym(seed, c.account.Domain, s.PoolNext)
-	if err != nil {
-		return nil, err
-	}
-	s.PoolNext++
 	leaf, err := c.makeLeaf(ctx, Suite, user, func(t pseudonym.TBS) primitive.Secret { return pseudonym.DeriveLinkKey(key, t) })
 	if err != nil {
 		return nil, err

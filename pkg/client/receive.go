@@ -244,6 +244,7 @@ func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (
 		return false, c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
 	}
 	r.st.Seq, r.st.Chain = e.Seq, slices.Clone(e.Chain[:])
+	r.st.Heard = time.Now().Unix()
 	r.remember()
 	switch body := e.Body.(type) {
 	case *seal.CommitEvent:
@@ -313,6 +314,16 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 		r.st.Forked = true
 		return c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
 	}
+	sender := c.resolve(r)[ev.Sender.Index]
+	if m.kind == contentDevice {
+		if !r.st.Device || sender == nil || !sender.verified || sender.real.User != c.self {
+			return nil
+		}
+		return c.deviceEvent(m.body, b)
+	}
+	if m.kind != contentText || r.st.Device {
+		return nil
+	}
 	out := Event{Kind: KindMessage, Room: r.st.uri(), Seq: e.Seq, Data: m.body, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()}
 	if body.Frank != nil {
 		if out.Evidence, err = evidence(ev.Data, body.Frank, e.AcceptedMS); err != nil {
@@ -320,8 +331,8 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 		}
 	}
 	if cred, err := credentialOf(ev.Leaf); err == nil {
-		if l := c.resolve(r)[ev.Sender.Index]; l != nil && l.verified && l.cred.Hash() == cred.Hash() {
-			out.User = l.real.User.String()
+		if sender != nil && sender.verified && sender.cred.Hash() == cred.Hash() {
+			out.User = sender.real.User.String()
 		}
 	}
 	return c.emit(b, out)

@@ -44,13 +44,34 @@ func (c *Client) resolve(r *room) map[uint32]*resolved {
 
 // reveal opens a leaf's credential with the link key we hold (SPEC.md R-4).
 func (c *Client) reveal(r *room, index uint32, cred pseudonym.Credential) (pseudonym.Real, bool) {
-	key, err := primitive.ParseSecret(r.st.LinkKeys[index])
+	raw, now := r.st.LinkKeys[index], time.Now()
+	if s, ok := r.revealed[index]; ok && s.hash == cred.Hash() && string(s.key) == string(raw) && now.Before(s.until) {
+		return s.real, s.ok
+	}
+	key, err := primitive.ParseSecret(raw)
 	if err != nil {
 		return pseudonym.Real{}, false
 	}
-	real, err := cred.Reveal(key, c.trust.Providers, time.Now())
+	real, err := cred.Reveal(key, c.trust.Providers, now)
+	if r.revealed == nil {
+		r.revealed = make(map[uint32]revealed)
+	}
+	r.revealed[index] = revealed{hash: cred.Hash(), key: raw, real: real, ok: err == nil, until: now.Add(revealFor)}
 	return real, err == nil
 }
+
+// revealed is what opening a credential gave: it costs two signatures, and is
+// asked for with every message.
+type revealed struct {
+	hash  [32]byte
+	key   []byte
+	real  pseudonym.Real
+	ok    bool
+	until time.Time
+}
+
+// revealFor is how long a certificate is not looked at again.
+const revealFor = time.Hour
 
 // names are the users of a room's leaves, the pseudonym where unverified.
 func (r *room) names(c *Client) map[uint32]string {

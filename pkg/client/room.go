@@ -22,6 +22,8 @@ type room struct {
 	g    *member.Group
 	view *treewrap.View // of the link key tree; nil: static scheme, or not read yet
 
+	revealed map[uint32]revealed // credentials opened lately
+
 	confirmed string    // hash of the own commit that made the current epoch
 	upkeepAt  time.Time // when link keys are to be read or refreshed; zero: no need
 	removeAt  time.Time // when the leave of others is to be carried out; zero: no need
@@ -252,7 +254,7 @@ func (c *Client) Rooms() []RoomInfo {
 	defer c.mu.Unlock()
 	var out []RoomInfo
 	for _, r := range c.rooms {
-		if r.st.Peer == "" && r.g.Status() != member.Joining {
+		if r.st.Peer == "" && !r.st.Device && r.g.Status() != member.Joining {
 			out = append(out, c.info(r))
 		}
 	}

@@ -23,6 +23,8 @@ const (
 	recHeld      = "held/"    // + number: envelopes that fit no room yet
 	recTokens    = "tokens/"  // + audience
 	recPeer      = "peer/"    // + user URI
+	recTell      = "tell/"    // + number: what the user's other devices are to be told
+	recWant      = "want/"    // + base64url of the group id: rooms of other devices to join
 	stateVersion = 1
 	maxHeld      = 256 // SPEC.md R-75
 	heldFor      = 24 * 3600
@@ -53,6 +55,9 @@ type accountState struct {
 	QueueID  []byte
 	QueueKey []byte // Ed25519 seed
 	SlotID   []byte // this client's slot in its pools
+
+	DeviceKey  []byte `json:",omitempty"` // X25519, while a device waits to be added
+	DeviceRoom []byte `json:",omitempty"` // the room of this user's devices
 }
 
 // mailboxState is how far the mailbox was read.
@@ -74,7 +79,8 @@ type connectionState struct {
 	UploadKey []byte // Ed25519 seed of the pool
 	PoolSeed  []byte // derives user pseudonyms
 	PoolNext  uint64
-	Room      []byte // connection room
+	Room      []byte   // connection room
+	Slots     [][]byte `json:",omitempty"` // of this user's devices in the pool
 
 	PeerKey      []byte
 	PeerToken    []byte
@@ -115,6 +121,7 @@ type roomState struct {
 	Hub     string
 	Suite   uint16
 	Peer    string     `json:",omitempty"` // the connection room of this peer
+	Device  bool       `json:",omitempty"` // the room of this user's devices
 	Wrapper []byte     `json:",omitempty"` // identity_link_wrapper_key, static scheme
 	Wrap    *wrapState `json:",omitempty"` // treewrap scheme
 	EAR     []byte     `json:",omitempty"` // ear_key of the room
@@ -132,6 +139,7 @@ type roomState struct {
 
 	Seq      uint64
 	Chain    []byte
+	Heard    int64             // Unix seconds of the last event
 	GapSince int64             // Unix milliseconds; 0: no gap
 	Buffer   map[uint64][]byte // serialized events that came early
 	Sent     map[string]bool   // hashes of own messages that have not come back in the room's order
@@ -150,6 +158,7 @@ type roomState struct {
 
 // outgoingState is an application message that was sent, or will be.
 type outgoingState struct {
+	Kind      contentKind
 	Data      []byte // in the clear: the message is made again if its epoch has passed
 	Message   []byte
 	RequestID []byte
@@ -167,6 +176,7 @@ type pendingState struct {
 	Wrap        *wrapState        `json:",omitempty"` // after it
 	EAR         []byte            `json:",omitempty"` // the next ear_key, if it rotates
 	Join        bool
+	Sibling     bool   `json:",omitempty"` // a join by sibling proof, which costs no token
 	LeafKey     []byte // public key of the committer's new leaf
 }
 

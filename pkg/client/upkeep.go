@@ -26,8 +26,9 @@ func (c *Client) plan(r *room) {
 	}
 }
 
-// upkeep looks after rooms whose time has come. mu is held.
-func (c *Client) upkeep(ctx context.Context) error {
+// upkeep looks after rooms whose time has come, or all that need it, and talks
+// to the user's other devices. mu is held.
+func (c *Client) upkeep(ctx context.Context, all bool) error {
 	now := time.Now()
 	for _, r := range c.rooms {
 		if r.st.Removed || r.st.Forked || r.st.Locked || r.st.Suspect {
@@ -36,12 +37,12 @@ func (c *Client) upkeep(ctx context.Context) error {
 		var err error
 		switch {
 		case r.st.Stuck != nil:
-			if now.Before(r.upkeepAt) {
+			if now.Before(r.upkeepAt) && !all {
 				continue
 			}
 			err = c.recover(ctx, r)
 		default:
-			err = c.upkeepRoom(ctx, r, now)
+			err = c.upkeepRoom(ctx, r, now, all)
 		}
 		if err := c.store.broken(); err != nil {
 			return err
@@ -51,16 +52,23 @@ func (c *Client) upkeep(ctx context.Context) error {
 			r.upkeepAt = now.Add(c.opts.gapWait + randomDuration(c.opts.gapWait))
 		}
 	}
-	return nil
+	if now.Before(c.devicesAfter) {
+		return nil
+	}
+	if err := c.syncDevices(ctx); err != nil {
+		c.opts.log.Warn("talking to the other devices did not work")
+		c.devicesAfter = now.Add(c.opts.gapWait)
+	}
+	return errors.Join(c.work(ctx), c.store.broken())
 }
 
-func (c *Client) upkeepRoom(ctx context.Context, r *room, now time.Time) error {
+func (c *Client) upkeepRoom(ctx context.Context, r *room, now time.Time, all bool) error {
 	var err error
-	if !r.removeAt.IsZero() && !now.Before(r.removeAt) {
+	if !r.removeAt.IsZero() && (all || !now.Before(r.removeAt)) {
 		r.removeAt = time.Time{}
 		err = c.commitRemoves(ctx, r)
 	}
-	if !r.upkeepAt.IsZero() && !now.Before(r.upkeepAt) {
+	if !r.upkeepAt.IsZero() && (all || !now.Before(r.upkeepAt)) {
 		r.upkeepAt = time.Time{}
 		err = errors.Join(err, c.readWrap(ctx, r), c.refreshWrap(ctx, r))
 	}

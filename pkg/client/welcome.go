@@ -95,7 +95,7 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 		return err
 	}
 	c.rooms[r.id()] = r
-	if err := errors.Join(r.save(b, true), c.meetAll(r, b)); err != nil {
+	if err := errors.Join(r.save(b, true), c.meetAll(r, b), c.shareRoom(r, b)); err != nil {
 		return err
 	}
 	err = c.emit(b, Event{Kind: KindJoined, Room: r.st.uri(), Seq: e.Seq, User: p.Peer, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()})

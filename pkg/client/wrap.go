@@ -141,7 +141,7 @@ func (r *room) applyDelta(raw []byte, added []mls.LeafIndex) error {
 	d, err := treewrap.ParseDelta(raw)
 	if err != nil {
 		r.dropView(secret, r.g.Epoch()) // what the hub should have refused
-		return nil //nolint:nilerr // the state is read from the hub instead
+		return nil                      //nolint:nilerr // the state is read from the hub instead
 	}
 	if r.view != nil && r.view.State().ID() == d.ID() {
 		return nil // read from the hub before its event came
