@@ -295,7 +295,8 @@ func (j *judge) add(index uint32, kp *mls.KeyPackage) error {
 		return err
 	}
 	// whoever has seen an administrator's pseudonym must not inherit its role.
-	if j.next.participant(l.user) && l.user != j.sender.user {
+	// All devices of a new user come together, as one set.
+	if j.next.participant(l.user) && l.user != j.sender.user && !j.arriving(l.user) {
 		return mmrerr.ParticipantMismatch
 	}
 	if err := j.limits(l.user); err != nil {
@@ -305,6 +306,12 @@ func (j *judge) add(index uint32, kp *mls.KeyPackage) error {
 	j.next.put(l)
 	j.added = append(j.added, addedLeaf{l, c, mls.KeyPackageRef(kp)})
 	return nil
+}
+
+// arriving reports whether the commit has brought a leaf of the user before.
+func (j *judge) arriving(user pseudonym.ID) bool {
+	return slices.ContainsFunc(j.added, func(a addedLeaf) bool { return a.user == user }) &&
+		!j.r.roster.participant(user)
 }
 
 // replace is R-3 for a new leaf of a member: its credential stays, or, in its

@@ -98,7 +98,13 @@ func (s *AccountService) Register(ctx context.Context, req *relayv1.RegisterRequ
 		return nil, &grpcserver.FieldError{Field: "client", Rule: "must be 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit"}
 	}
 	reg := s.r.cfg.Registration
-	if !reg.Open && subtle.ConstantTimeCompare([]byte(reg.Code), []byte(req.GetRegistrationCode())) != 1 {
+	a, sibling := sessionOf(ctx, s.r.cfg.Domain)
+	if sibling = sibling && a.user == req.GetUser(); sibling { // the account's own word
+		if _, err := s.session(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if !sibling && !reg.Open && subtle.ConstantTimeCompare([]byte(reg.Code), []byte(req.GetRegistrationCode())) != 1 {
 		return nil, mmrerr.NoConsent
 	}
 	res := &relayv1.RegisterResponse{}
@@ -184,6 +190,22 @@ func (s *AccountService) Renew(ctx context.Context, req *relayv1.RenewRequest) (
 		return nil, err
 	}
 	return res, nil
+}
+
+// RemoveClient implements the service. The name stays taken: a certificate for it
+// may still be valid.
+func (s *AccountService) RemoveClient(ctx context.Context, req *relayv1.RemoveClientRequest) (*relayv1.RemoveClientResponse, error) {
+	a, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !localPart.MatchString(req.GetClient()) {
+		return nil, &grpcserver.FieldError{Field: "client", Rule: "must be 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit"}
+	}
+	if err := kv.Delete(ctx, s.r.cfg.Accounts, accountKey(a.user, "client/"+req.GetClient())); err != nil {
+		return nil, err
+	}
+	return &relayv1.RemoveClientResponse{}, nil
 }
 
 // maxTokens is the largest batch of token requests.

@@ -149,6 +149,12 @@ func TestBadInputAccounts(t *testing.T) {
 			return err
 		}}
 	}
+	removeClient := func(name string, want mmrerr.Code, client string) call {
+		return call{"RemoveClient: " + name, want, func(c relayv1.AccountServiceClient) error {
+			_, err := c.RemoveClient(ctx, &relayv1.RemoveClientRequest{Client: client})
+			return err
+		}}
+	}
 	blinded := randomBytes(256)
 	blinded[0] = 0 // below any modulus
 	calls := []call{
@@ -183,6 +189,9 @@ func TestBadInputAccounts(t *testing.T) {
 		remove("short id", mmrerr.Malformed, []byte{1}),
 		remove("65 ids", mmrerr.Malformed, make([][]byte, 65)...),
 		remove("unknown id", mmrerr.OK, randomBytes(16)),
+		removeClient("no name", mmrerr.Malformed, ""),
+		removeClient("slash", mmrerr.Malformed, "a/b"),
+		removeClient("another user's client", mmrerr.OK, "bob-phone"),
 	}
 	w.unchanged(t, func() {
 		for _, c := range calls {

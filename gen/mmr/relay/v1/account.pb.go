@@ -268,6 +268,89 @@ func (x *RenewResponse) GetSession() [][]byte {
 	return nil
 }
 
+// RemoveClientRequest is seen by the provider.
+type RemoveClientRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Local part of the client's identifier, as in RegisterRequest.
+	Client        string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveClientRequest) Reset() {
+	*x = RemoveClientRequest{}
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveClientRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveClientRequest) ProtoMessage() {}
+
+func (x *RemoveClientRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveClientRequest.ProtoReflect.Descriptor instead.
+func (*RemoveClientRequest) Descriptor() ([]byte, []int) {
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RemoveClientRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+// RemoveClientResponse is empty, also if there is no such client.
+type RemoveClientResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveClientResponse) Reset() {
+	*x = RemoveClientResponse{}
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveClientResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveClientResponse) ProtoMessage() {}
+
+func (x *RemoveClientResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveClientResponse.ProtoReflect.Descriptor instead.
+func (*RemoveClientResponse) Descriptor() ([]byte, []int) {
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{5}
+}
+
 // IssueTokensRequest is seen by the provider; the messages are blinded.
 type IssueTokensRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -281,7 +364,7 @@ type IssueTokensRequest struct {
 
 func (x *IssueTokensRequest) Reset() {
 	*x = IssueTokensRequest{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[4]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +376,7 @@ func (x *IssueTokensRequest) String() string {
 func (*IssueTokensRequest) ProtoMessage() {}
 
 func (x *IssueTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[4]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +389,7 @@ func (x *IssueTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokensRequest.ProtoReflect.Descriptor instead.
 func (*IssueTokensRequest) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{4}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *IssueTokensRequest) GetTruncatedTokenKeyId() uint32 {
@@ -336,7 +419,7 @@ type IssueTokensResponse struct {
 
 func (x *IssueTokensResponse) Reset() {
 	*x = IssueTokensResponse{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[5]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +431,7 @@ func (x *IssueTokensResponse) String() string {
 func (*IssueTokensResponse) ProtoMessage() {}
 
 func (x *IssueTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[5]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +444,7 @@ func (x *IssueTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokensResponse.ProtoReflect.Descriptor instead.
 func (*IssueTokensResponse) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{5}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IssueTokensResponse) GetBlindSignatures() [][]byte {
@@ -391,7 +474,7 @@ type PublishConnectionPackagesRequest struct {
 
 func (x *PublishConnectionPackagesRequest) Reset() {
 	*x = PublishConnectionPackagesRequest{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[6]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -403,7 +486,7 @@ func (x *PublishConnectionPackagesRequest) String() string {
 func (*PublishConnectionPackagesRequest) ProtoMessage() {}
 
 func (x *PublishConnectionPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[6]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -416,7 +499,7 @@ func (x *PublishConnectionPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishConnectionPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishConnectionPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{6}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PublishConnectionPackagesRequest) GetPackages() [][]byte {
@@ -444,7 +527,7 @@ type PublishConnectionPackagesResponse struct {
 
 func (x *PublishConnectionPackagesResponse) Reset() {
 	*x = PublishConnectionPackagesResponse{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[7]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +539,7 @@ func (x *PublishConnectionPackagesResponse) String() string {
 func (*PublishConnectionPackagesResponse) ProtoMessage() {}
 
 func (x *PublishConnectionPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[7]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +552,7 @@ func (x *PublishConnectionPackagesResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use PublishConnectionPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishConnectionPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{7}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PublishConnectionPackagesResponse) GetStored() uint32 {
@@ -490,7 +573,7 @@ type ListConnectionRequestsRequest struct {
 
 func (x *ListConnectionRequestsRequest) Reset() {
 	*x = ListConnectionRequestsRequest{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[8]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +585,7 @@ func (x *ListConnectionRequestsRequest) String() string {
 func (*ListConnectionRequestsRequest) ProtoMessage() {}
 
 func (x *ListConnectionRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[8]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +598,7 @@ func (x *ListConnectionRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConnectionRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListConnectionRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{8}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListConnectionRequestsRequest) GetMax() uint32 {
@@ -540,7 +623,7 @@ type ConnectionRequestEntry struct {
 
 func (x *ConnectionRequestEntry) Reset() {
 	*x = ConnectionRequestEntry{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[9]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +635,7 @@ func (x *ConnectionRequestEntry) String() string {
 func (*ConnectionRequestEntry) ProtoMessage() {}
 
 func (x *ConnectionRequestEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[9]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +648,7 @@ func (x *ConnectionRequestEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionRequestEntry.ProtoReflect.Descriptor instead.
 func (*ConnectionRequestEntry) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{9}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConnectionRequestEntry) GetId() []byte {
@@ -602,7 +685,7 @@ type ListConnectionRequestsResponse struct {
 
 func (x *ListConnectionRequestsResponse) Reset() {
 	*x = ListConnectionRequestsResponse{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[10]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +697,7 @@ func (x *ListConnectionRequestsResponse) String() string {
 func (*ListConnectionRequestsResponse) ProtoMessage() {}
 
 func (x *ListConnectionRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[10]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +710,7 @@ func (x *ListConnectionRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConnectionRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListConnectionRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{10}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListConnectionRequestsResponse) GetRequests() []*ConnectionRequestEntry {
@@ -655,7 +738,7 @@ type DeleteConnectionRequestsRequest struct {
 
 func (x *DeleteConnectionRequestsRequest) Reset() {
 	*x = DeleteConnectionRequestsRequest{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[11]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +750,7 @@ func (x *DeleteConnectionRequestsRequest) String() string {
 func (*DeleteConnectionRequestsRequest) ProtoMessage() {}
 
 func (x *DeleteConnectionRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[11]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +763,7 @@ func (x *DeleteConnectionRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConnectionRequestsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteConnectionRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{11}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteConnectionRequestsRequest) GetIds() [][]byte {
@@ -699,7 +782,7 @@ type DeleteConnectionRequestsResponse struct {
 
 func (x *DeleteConnectionRequestsResponse) Reset() {
 	*x = DeleteConnectionRequestsResponse{}
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[12]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +794,7 @@ func (x *DeleteConnectionRequestsResponse) String() string {
 func (*DeleteConnectionRequestsResponse) ProtoMessage() {}
 
 func (x *DeleteConnectionRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mmr_relay_v1_account_proto_msgTypes[12]
+	mi := &file_mmr_relay_v1_account_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +807,7 @@ func (x *DeleteConnectionRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConnectionRequestsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteConnectionRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{12}
+	return file_mmr_relay_v1_account_proto_rawDescGZIP(), []int{14}
 }
 
 var File_mmr_relay_v1_account_proto protoreflect.FileDescriptor
@@ -752,7 +835,10 @@ const file_mmr_relay_v1_account_proto_rawDesc = "" +
 	"\n" +
 	"credential\x18\x01 \x03(\fR\n" +
 	"credential\x12\x18\n" +
-	"\asession\x18\x02 \x03(\fR\asession\"c\n" +
+	"\asession\x18\x02 \x03(\fR\asession\"-\n" +
+	"\x13RemoveClientRequest\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\tR\x06client\"\x16\n" +
+	"\x14RemoveClientResponse\"c\n" +
 	"\x12IssueTokensRequest\x123\n" +
 	"\x16truncated_token_key_id\x18\x01 \x01(\rR\x13truncatedTokenKeyId\x12\x18\n" +
 	"\ablinded\x18\x02 \x03(\fR\ablinded\"^\n" +
@@ -777,10 +863,11 @@ const file_mmr_relay_v1_account_proto_rawDesc = "" +
 	"\rpackages_left\x18\x02 \x01(\rR\fpackagesLeft\"3\n" +
 	"\x1fDeleteConnectionRequestsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\fR\x03ids\"\"\n" +
-	" DeleteConnectionRequestsResponse2\xdf\x04\n" +
+	" DeleteConnectionRequestsResponse2\xb6\x05\n" +
 	"\x0eAccountService\x12I\n" +
 	"\bRegister\x12\x1d.mmr.relay.v1.RegisterRequest\x1a\x1e.mmr.relay.v1.RegisterResponse\x12@\n" +
-	"\x05Renew\x12\x1a.mmr.relay.v1.RenewRequest\x1a\x1b.mmr.relay.v1.RenewResponse\x12R\n" +
+	"\x05Renew\x12\x1a.mmr.relay.v1.RenewRequest\x1a\x1b.mmr.relay.v1.RenewResponse\x12U\n" +
+	"\fRemoveClient\x12!.mmr.relay.v1.RemoveClientRequest\x1a\".mmr.relay.v1.RemoveClientResponse\x12R\n" +
 	"\vIssueTokens\x12 .mmr.relay.v1.IssueTokensRequest\x1a!.mmr.relay.v1.IssueTokensResponse\x12|\n" +
 	"\x19PublishConnectionPackages\x12..mmr.relay.v1.PublishConnectionPackagesRequest\x1a/.mmr.relay.v1.PublishConnectionPackagesResponse\x12s\n" +
 	"\x16ListConnectionRequests\x12+.mmr.relay.v1.ListConnectionRequestsRequest\x1a,.mmr.relay.v1.ListConnectionRequestsResponse\x12y\n" +
@@ -799,38 +886,42 @@ func file_mmr_relay_v1_account_proto_rawDescGZIP() []byte {
 	return file_mmr_relay_v1_account_proto_rawDescData
 }
 
-var file_mmr_relay_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_mmr_relay_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_mmr_relay_v1_account_proto_goTypes = []any{
 	(*RegisterRequest)(nil),                   // 0: mmr.relay.v1.RegisterRequest
 	(*RegisterResponse)(nil),                  // 1: mmr.relay.v1.RegisterResponse
 	(*RenewRequest)(nil),                      // 2: mmr.relay.v1.RenewRequest
 	(*RenewResponse)(nil),                     // 3: mmr.relay.v1.RenewResponse
-	(*IssueTokensRequest)(nil),                // 4: mmr.relay.v1.IssueTokensRequest
-	(*IssueTokensResponse)(nil),               // 5: mmr.relay.v1.IssueTokensResponse
-	(*PublishConnectionPackagesRequest)(nil),  // 6: mmr.relay.v1.PublishConnectionPackagesRequest
-	(*PublishConnectionPackagesResponse)(nil), // 7: mmr.relay.v1.PublishConnectionPackagesResponse
-	(*ListConnectionRequestsRequest)(nil),     // 8: mmr.relay.v1.ListConnectionRequestsRequest
-	(*ConnectionRequestEntry)(nil),            // 9: mmr.relay.v1.ConnectionRequestEntry
-	(*ListConnectionRequestsResponse)(nil),    // 10: mmr.relay.v1.ListConnectionRequestsResponse
-	(*DeleteConnectionRequestsRequest)(nil),   // 11: mmr.relay.v1.DeleteConnectionRequestsRequest
-	(*DeleteConnectionRequestsResponse)(nil),  // 12: mmr.relay.v1.DeleteConnectionRequestsResponse
+	(*RemoveClientRequest)(nil),               // 4: mmr.relay.v1.RemoveClientRequest
+	(*RemoveClientResponse)(nil),              // 5: mmr.relay.v1.RemoveClientResponse
+	(*IssueTokensRequest)(nil),                // 6: mmr.relay.v1.IssueTokensRequest
+	(*IssueTokensResponse)(nil),               // 7: mmr.relay.v1.IssueTokensResponse
+	(*PublishConnectionPackagesRequest)(nil),  // 8: mmr.relay.v1.PublishConnectionPackagesRequest
+	(*PublishConnectionPackagesResponse)(nil), // 9: mmr.relay.v1.PublishConnectionPackagesResponse
+	(*ListConnectionRequestsRequest)(nil),     // 10: mmr.relay.v1.ListConnectionRequestsRequest
+	(*ConnectionRequestEntry)(nil),            // 11: mmr.relay.v1.ConnectionRequestEntry
+	(*ListConnectionRequestsResponse)(nil),    // 12: mmr.relay.v1.ListConnectionRequestsResponse
+	(*DeleteConnectionRequestsRequest)(nil),   // 13: mmr.relay.v1.DeleteConnectionRequestsRequest
+	(*DeleteConnectionRequestsResponse)(nil),  // 14: mmr.relay.v1.DeleteConnectionRequestsResponse
 }
 var file_mmr_relay_v1_account_proto_depIdxs = []int32{
-	9,  // 0: mmr.relay.v1.ListConnectionRequestsResponse.requests:type_name -> mmr.relay.v1.ConnectionRequestEntry
+	11, // 0: mmr.relay.v1.ListConnectionRequestsResponse.requests:type_name -> mmr.relay.v1.ConnectionRequestEntry
 	0,  // 1: mmr.relay.v1.AccountService.Register:input_type -> mmr.relay.v1.RegisterRequest
 	2,  // 2: mmr.relay.v1.AccountService.Renew:input_type -> mmr.relay.v1.RenewRequest
-	4,  // 3: mmr.relay.v1.AccountService.IssueTokens:input_type -> mmr.relay.v1.IssueTokensRequest
-	6,  // 4: mmr.relay.v1.AccountService.PublishConnectionPackages:input_type -> mmr.relay.v1.PublishConnectionPackagesRequest
-	8,  // 5: mmr.relay.v1.AccountService.ListConnectionRequests:input_type -> mmr.relay.v1.ListConnectionRequestsRequest
-	11, // 6: mmr.relay.v1.AccountService.DeleteConnectionRequests:input_type -> mmr.relay.v1.DeleteConnectionRequestsRequest
-	1,  // 7: mmr.relay.v1.AccountService.Register:output_type -> mmr.relay.v1.RegisterResponse
-	3,  // 8: mmr.relay.v1.AccountService.Renew:output_type -> mmr.relay.v1.RenewResponse
-	5,  // 9: mmr.relay.v1.AccountService.IssueTokens:output_type -> mmr.relay.v1.IssueTokensResponse
-	7,  // 10: mmr.relay.v1.AccountService.PublishConnectionPackages:output_type -> mmr.relay.v1.PublishConnectionPackagesResponse
-	10, // 11: mmr.relay.v1.AccountService.ListConnectionRequests:output_type -> mmr.relay.v1.ListConnectionRequestsResponse
-	12, // 12: mmr.relay.v1.AccountService.DeleteConnectionRequests:output_type -> mmr.relay.v1.DeleteConnectionRequestsResponse
-	7,  // [7:13] is the sub-list for method output_type
-	1,  // [1:7] is the sub-list for method input_type
+	4,  // 3: mmr.relay.v1.AccountService.RemoveClient:input_type -> mmr.relay.v1.RemoveClientRequest
+	6,  // 4: mmr.relay.v1.AccountService.IssueTokens:input_type -> mmr.relay.v1.IssueTokensRequest
+	8,  // 5: mmr.relay.v1.AccountService.PublishConnectionPackages:input_type -> mmr.relay.v1.PublishConnectionPackagesRequest
+	10, // 6: mmr.relay.v1.AccountService.ListConnectionRequests:input_type -> mmr.relay.v1.ListConnectionRequestsRequest
+	13, // 7: mmr.relay.v1.AccountService.DeleteConnectionRequests:input_type -> mmr.relay.v1.DeleteConnectionRequestsRequest
+	1,  // 8: mmr.relay.v1.AccountService.Register:output_type -> mmr.relay.v1.RegisterResponse
+	3,  // 9: mmr.relay.v1.AccountService.Renew:output_type -> mmr.relay.v1.RenewResponse
+	5,  // 10: mmr.relay.v1.AccountService.RemoveClient:output_type -> mmr.relay.v1.RemoveClientResponse
+	7,  // 11: mmr.relay.v1.AccountService.IssueTokens:output_type -> mmr.relay.v1.IssueTokensResponse
+	9,  // 12: mmr.relay.v1.AccountService.PublishConnectionPackages:output_type -> mmr.relay.v1.PublishConnectionPackagesResponse
+	12, // 13: mmr.relay.v1.AccountService.ListConnectionRequests:output_type -> mmr.relay.v1.ListConnectionRequestsResponse
+	14, // 14: mmr.relay.v1.AccountService.DeleteConnectionRequests:output_type -> mmr.relay.v1.DeleteConnectionRequestsResponse
+	8,  // [8:15] is the sub-list for method output_type
+	1,  // [1:8] is the sub-list for method input_type
 	1,  // [1:1] is the sub-list for extension type_name
 	1,  // [1:1] is the sub-list for extension extendee
 	0,  // [0:1] is the sub-list for field type_name
@@ -847,7 +938,7 @@ func file_mmr_relay_v1_account_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mmr_relay_v1_account_proto_rawDesc), len(file_mmr_relay_v1_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

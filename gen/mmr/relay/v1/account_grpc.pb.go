@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AccountService_Register_FullMethodName                  = "/mmr.relay.v1.AccountService/Register"
 	AccountService_Renew_FullMethodName                     = "/mmr.relay.v1.AccountService/Renew"
+	AccountService_RemoveClient_FullMethodName              = "/mmr.relay.v1.AccountService/RemoveClient"
 	AccountService_IssueTokens_FullMethodName               = "/mmr.relay.v1.AccountService/IssueTokens"
 	AccountService_PublishConnectionPackages_FullMethodName = "/mmr.relay.v1.AccountService/PublishConnectionPackages"
 	AccountService_ListConnectionRequests_FullMethodName    = "/mmr.relay.v1.AccountService/ListConnectionRequests"
@@ -40,6 +41,8 @@ type AccountServiceClient interface {
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// Renew issues new certificates for the same client before the old ones expire.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// RemoveClient ends the sessions of a client of the same account, of the caller itself too.
+	RemoveClient(ctx context.Context, in *RemoveClientRequest, opts ...grpc.CallOption) (*RemoveClientResponse, error)
 	// IssueTokens signs blinded token requests within the account's daily allowance (SPEC.md R-81).
 	IssueTokens(ctx context.Context, in *IssueTokensRequest, opts ...grpc.CallOption) (*IssueTokensResponse, error)
 	// PublishConnectionPackages replaces the account's unused connection packages (SPEC.md R-30).
@@ -72,6 +75,16 @@ func (c *accountServiceClient) Renew(ctx context.Context, in *RenewRequest, opts
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewResponse)
 	err := c.cc.Invoke(ctx, AccountService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) RemoveClient(ctx context.Context, in *RemoveClientRequest, opts ...grpc.CallOption) (*RemoveClientResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveClientResponse)
+	err := c.cc.Invoke(ctx, AccountService_RemoveClient_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +144,8 @@ type AccountServiceServer interface {
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// Renew issues new certificates for the same client before the old ones expire.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// RemoveClient ends the sessions of a client of the same account, of the caller itself too.
+	RemoveClient(context.Context, *RemoveClientRequest) (*RemoveClientResponse, error)
 	// IssueTokens signs blinded token requests within the account's daily allowance (SPEC.md R-81).
 	IssueTokens(context.Context, *IssueTokensRequest) (*IssueTokensResponse, error)
 	// PublishConnectionPackages replaces the account's unused connection packages (SPEC.md R-30).
@@ -154,6 +169,9 @@ func (UnimplementedAccountServiceServer) Register(context.Context, *RegisterRequ
 }
 func (UnimplementedAccountServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedAccountServiceServer) RemoveClient(context.Context, *RemoveClientRequest) (*RemoveClientResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveClient not implemented")
 }
 func (UnimplementedAccountServiceServer) IssueTokens(context.Context, *IssueTokensRequest) (*IssueTokensResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueTokens not implemented")
@@ -220,6 +238,24 @@ func _AccountService_Renew_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AccountServiceServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_RemoveClient_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveClientRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).RemoveClient(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_RemoveClient_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).RemoveClient(ctx, req.(*RemoveClientRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -310,6 +346,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _AccountService_Renew_Handler,
+		},
+		{
+			MethodName: "RemoveClient",
+			Handler:    _AccountService_RemoveClient_Handler,
 		},
 		{
 			MethodName: "IssueTokens",
