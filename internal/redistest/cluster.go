@@ -13,33 +13,77 @@ import (
 // slots is how many hash slots a cluster has.
 const slots = 16384
 
-// Cluster is a Redis Cluster of masters without replicas.
+// Cluster is a Redis Cluster.
 type Cluster struct {
-	tb    testing.TB
+	tb testing.TB
+	// Nodes are its servers. Those that began as masters come first.
 	Nodes []*Server
+	// Replicas is how many replicas a master has.
+	Replicas int
 }
 
-// StartCluster starts a cluster of n masters that share the slots evenly.
-func StartCluster(tb testing.TB, n int) *Cluster {
+// StartCluster starts a cluster of n masters without replicas that share the slots
+// evenly.
+func StartCluster(tb testing.TB, n int) *Cluster { return startCluster(tb, n, 5*time.Second, false) }
+
+// StartReplicated starts a cluster of n masters, each with one replica, that takes
+// a second to notice that a node is gone. Nodes keep an append-only file.
+func StartReplicated(tb testing.TB, n int) *Cluster {
+	tb.Helper()
+	const timeout = time.Second
+	c := startCluster(tb, n, timeout, true)
+	c.Replicas = 1
+	ctx := tb.Context()
+	for i := range n {
+		r := startNode(tb, timeout, true)
+		c.Nodes = append(c.Nodes, r)
+		c.meet(r)
+		c.await(ctx, r)
+		id, err := c.Nodes[i].Client().ClusterMyID(ctx).Result()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		c.Eventually("a node becomes a replica", func() bool { return r.Client().ClusterReplicate(ctx, id).Err() == nil })
+	}
+	for _, s := range c.Nodes {
+		c.await(ctx, s)
+	}
+	for _, s := range c.Nodes[n:] {
+		c.Eventually("a replica is in step", s.InStep)
+	}
+	return c
+}
+
+func startNode(tb testing.TB, timeout time.Duration, aof bool) *Server {
+	return Start(tb, Options{TCP: true, AOF: aof, Args: []string{
+		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(tb)), "--cluster-node-timeout", strconv.FormatInt(timeout.Milliseconds(), 10),
+		"--cluster-allow-replica-migration", "no",
+	}})
+}
+
+// meet makes a node known to the first, and so to all.
+func (c *Cluster) meet(s *Server) {
+	c.tb.Helper()
+	first := c.Nodes[0]
+	if err := s.Client().Do(c.tb.Context(), "CLUSTER", "MEET", "127.0.0.1", first.port, first.arg("--cluster-port")).Err(); err != nil {
+		c.tb.Fatalf("joining the cluster: %v", err)
+	}
+}
+
+func startCluster(tb testing.TB, n int, timeout time.Duration, aof bool) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
 	for range n {
-		c.Nodes = append(c.Nodes, Start(tb, Options{TCP: true, Args: []string{
-			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(tb)), "--cluster-node-timeout", "5000",
-		}}))
+		c.Nodes = append(c.Nodes, startNode(tb, timeout, aof))
 	}
 	ctx := tb.Context()
 	first := c.Nodes[0]
-	bus := func(s *Server) string { return s.args[indexOf(s.args, "--cluster-port")+1] }
 	for i, s := range c.Nodes {
 		if err := s.Client().ClusterAddSlotsRange(ctx, i*slots/n, (i+1)*slots/n-1).Err(); err != nil {
 			tb.Fatalf("giving a node its slots: %v", err)
 		}
-		if s == first {
-			continue
-		}
-		if err := s.Client().Do(ctx, "CLUSTER", "MEET", "127.0.0.1", first.port, bus(first)).Err(); err != nil {
-			tb.Fatalf("joining the cluster: %v", err)
+		if s != first {
+			c.meet(s)
 		}
 	}
 	for _, s := range c.Nodes {
@@ -63,13 +107,57 @@ func (c *Cluster) await(ctx context.Context, s *Server) {
 	}
 }
 
-func indexOf(list []string, s string) int {
-	for i, x := range list {
-		if x == s {
-			return i
+// Eventually waits for something that takes a while.
+func (c *Cluster) Eventually(what string, f func() bool) { eventually(c.tb, what, f) }
+
+func eventually(tb testing.TB, what string, f func() bool) {
+	tb.Helper()
+	for start := time.Now(); !f(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(start) > startTimeout {
+			tb.Fatalf("it does not happen: %s", what)
 		}
 	}
-	return -1
+}
+
+// Masters are the nodes that say they are masters with slots.
+func (c *Cluster) Masters() []*Server {
+	var ms []*Server
+	for _, s := range c.Nodes {
+		if s.IsMaster() && len(c.SlotsOf(s, 1)) > 0 {
+			ms = append(ms, s)
+		}
+	}
+	return ms
+}
+
+// ReplicaOf returns a node that is in step with a master.
+func (c *Cluster) ReplicaOf(m *Server) *Server {
+	c.tb.Helper()
+	for _, s := range c.Nodes {
+		if s != m && s.replicates("master_port:"+strconv.Itoa(m.port)) {
+			return s
+		}
+	}
+	c.tb.Fatal("the master has no replica")
+	return nil
+}
+
+// SlotsOf returns slots that a master has, up to n.
+func (c *Cluster) SlotsOf(m *Server, n int) (out []int) {
+	c.tb.Helper()
+	list, err := m.Client().ClusterSlots(c.tb.Context()).Result() //nolint:staticcheck // the slots are what is asked for
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	for _, r := range list {
+		if !strings.HasSuffix(r.Nodes[0].Addr, ":"+strconv.Itoa(m.port)) {
+			continue
+		}
+		for i := r.Start; i <= r.End && len(out) < n; i++ {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 // URL is the cluster as the daemons' store flags name it.

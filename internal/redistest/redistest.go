@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,11 @@ type Options struct {
 	// AOF keeps everything on disk, synced before each answer, so that Kill and
 	// Restart lose nothing.
 	AOF bool
+	// Fsync is the appendfsync of AOF: always if empty, everysec or no.
+	Fsync string
+	// TLS listens on a port of the loopback interface with TLS alone, with a
+	// certificate of a CA of its own (Server.CA). It takes the place of TCP.
+	TLS bool
 	// TCP listens on a port of the loopback interface too: replicas and clusters
 	// need one.
 	TCP bool
@@ -44,8 +50,12 @@ type Server struct {
 	args []string
 	dir  string
 	port int
+	tls  bool
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process ended
+
+	ask   sync.Once
+	asker *redis.Client
 }
 
 // Start starts a server. It ends with the test.
@@ -58,15 +68,28 @@ func Start(tb testing.TB, o Options) *Server {
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &Server{tb: tb, dir: dir}
-	if o.TCP {
+	if o.TCP || o.TLS {
 		s.port = freePort(tb)
 	}
+	plain := s.port
+	if o.TLS {
+		plain = 0
+	}
 	s.args = []string{
-		program, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--unixsocket", s.Socket(), "--dir", dir,
+		program, "--port", strconv.Itoa(plain), "--bind", "127.0.0.1", "--unixsocket", s.Socket(), "--dir", dir,
 		"--save", "", "--daemonize", "no", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
 	}
 	if o.AOF {
-		s.args = append(s.args, "--appendonly", "yes", "--appendfsync", "always")
+		if o.Fsync == "" {
+			o.Fsync = "always"
+		}
+		s.args = append(s.args, "--appendonly", "yes", "--appendfsync", o.Fsync)
+	}
+	if o.TLS {
+		s.tls = true
+		s.certify()
+		s.args = append(s.args, "--tls-port", strconv.Itoa(s.port), "--tls-auth-clients", "no",
+			"--tls-cert-file", s.file("crt"), "--tls-key-file", s.file("key"), "--tls-ca-cert-file", s.CA())
 	}
 	s.args = append(s.args, o.Args...)
 	tb.Cleanup(s.Kill)
@@ -114,7 +137,12 @@ func (s *Server) Addr() string {
 }
 
 // URL is the server as the daemons' store flags name it.
-func (s *Server) URL() string { return "redis+unix://" + s.Socket() }
+func (s *Server) URL() string {
+	if s.tls {
+		return "rediss://" + s.Addr() + "?ca=" + s.CA()
+	}
+	return "redis+unix://" + s.Socket()
+}
 
 // Client returns a new client that ends with the test.
 func (s *Server) Client() *redis.Client {

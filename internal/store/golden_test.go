@@ -253,7 +253,7 @@ func TestGoldenRedis(t *testing.T) {
 	for _, f := range versions(t, "redis-%d.txt", store.Version) {
 		t.Run(filepath.Base(f), func(t *testing.T) {
 			server := redistest.Start(t, redistest.Options{})
-			load(t, server.Client(), f)
+			loadKeys(t, server.Client(), f)
 			checkGolden(t, open(t, server.URL(), "hub"))
 		})
 	}
@@ -300,7 +300,7 @@ func dump(t *testing.T, c *redis.Client) []byte {
 	return b.Bytes()
 }
 
-func load(t *testing.T, c *redis.Client, file string) {
+func loadKeys(t *testing.T, c *redis.Client, file string) {
 	t.Helper()
 	f, err := os.Open(file)
 	mustDo(t, err)

@@ -21,7 +21,7 @@ type inCluster struct {
 func (s *inCluster) Peer(tb testing.TB) kv.Store { return openCluster(tb, s.cluster, s.prefix) }
 
 func openCluster(tb testing.TB, c *redistest.Cluster, prefix string) kv.Store {
-	s := &inCluster{rediskv.New(c.Client(), prefix, rediskv.Options{}), c, prefix}
+	s := &inCluster{rediskv.New(c.Client(), prefix, rediskv.Options{WaitReplicas: c.Replicas}), c, prefix}
 	tb.Cleanup(func() { _ = s.Close() })
 	return s
 }
@@ -30,7 +30,7 @@ func TestConformanceCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster")
 	}
-	c := redistest.StartCluster(t, 3)
+	c := redistest.StartReplicated(t, 3)
 	n := 0
 	t.Run("redis-cluster", func(t *testing.T) {
 		kvtest.Run(t, func(tb testing.TB) kv.Store {

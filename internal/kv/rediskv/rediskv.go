@@ -38,7 +38,8 @@ const versionSize = 8
 // usable.
 type Options struct {
 	// WaitReplicas is how many replicas must confirm a write before its call
-	// returns; fewer in time make the call fail. 0 means none.
+	// returns; fewer in time make the call fail. 0 means none. Reads wait too: what
+	// they returned is confirmed.
 	WaitReplicas int
 	// WaitTimeout bounds that. 0 means one second.
 	WaitTimeout time.Duration
@@ -122,14 +123,14 @@ func (s *Store) Get(ctx context.Context, key kv.Key) (kv.Record, error) {
 		return kv.Record{}, err
 	}
 	defer end()
-	v, err := s.client.Get(ctx, s.index(key.Group)+key.Name).Result()
-	if errors.Is(err, redis.Nil) {
+	rs, err := s.getMany(ctx, key.Group, []string{key.Name})
+	if err == nil && rs[0].Version == 0 {
 		return kv.Record{}, kv.ErrNotFound
 	}
 	if err != nil {
-		return kv.Record{}, explain(err)
+		return kv.Record{}, err
 	}
-	return record(key, v)
+	return rs[0], nil
 }
 
 // GetMany implements kv.Store: one MGET, which is atomic.
@@ -156,7 +157,7 @@ func (s *Store) getMany(ctx context.Context, group string, names []string) ([]kv
 	for i, n := range names {
 		keys[i] = index + n
 	}
-	vs, err := s.client.MGet(ctx, keys...).Result()
+	vs, err := s.mget(ctx, keys)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -173,6 +174,16 @@ func (s *Store) getMany(ctx context.Context, group string, names []string) ([]kv
 		}
 	}
 	return rs, nil
+}
+
+// mget reads keys. Where writes wait for replicas it does too, so that no failover
+// takes back what a reader saw: a server counts the writes that it made before the
+// script, whoever asked for them.
+func (s *Store) mget(ctx context.Context, keys []string) ([]any, error) {
+	if s.run.WaitReplicas > 0 {
+		return s.run.Do(ctx, readScript, keys).Slice()
+	}
+	return s.client.MGet(ctx, keys...).Result()
 }
 
 // Apply implements kv.Store.

@@ -73,3 +73,9 @@ for i = 2, #KEYS do
 end
 return 1
 `)
+
+// readScript reads records.
+//
+//	KEYS  records
+//	returns them, nil for a missing one
+var readScript = redisscript.New(`return redis.call('MGET', unpack(KEYS))`)

@@ -31,7 +31,7 @@ func (s *inCluster) Peer(tb testing.TB) queue.Store {
 func openCluster(tb testing.TB, c *redistest.Cluster, prefix string, k *clock) *inCluster {
 	tb.Helper()
 	client := c.Client()
-	q, err := redisqueue.New(client, prefix, redisqueue.Options{})
+	q, err := redisqueue.New(client, prefix, redisqueue.Options{WaitReplicas: c.Replicas})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestConformanceCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster")
 	}
-	c := redistest.StartCluster(t, 3)
+	c := redistest.StartReplicated(t, 3)
 	n := 0
 	t.Run("redis-cluster", func(t *testing.T) {
 		queuetest.Run(t, func(tb testing.TB) queue.Store {

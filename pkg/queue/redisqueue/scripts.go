@@ -251,7 +251,9 @@ return out
 // readScript reads entries.
 //
 //	KEYS  state, entries
-//	ARGV  now in Unix seconds, number after which to read, most entries, most bytes
+//	ARGV  now in Unix seconds, number after which to read, most entries, most bytes,
+//	      1 if the state is to be written when there are entries (WAIT waits for
+//	      writes only, and what a reader saw must not be taken back by a failover)
 //	returns the number of the first entry, then the entries; nil if there is no
 //	      such queue
 var readScript = redisscript.New(prelude, `
@@ -264,6 +266,7 @@ expire(s, now)
 after = math.max(after, s[LAST] - s[WAITING], head)
 local out, size = {after + 1}, 0
 max = math.min(max, s[LAST] - after)
+if max > 0 and ARGV[5] == '1' then redis.call('SET', KEYS[1], redis.call('GET', KEYS[1])) end
 while #out - 1 < max do
   local i = after + #out - 1 - head
   local n = math.max(1, math.min(max - #out + 1, math.floor((bytes - size) / avg)))

@@ -44,7 +44,8 @@ var ErrFormat = errors.New("redisqueue: unknown format of a queue's state")
 // usable.
 type Options struct {
 	// WaitReplicas is how many replicas must confirm a write before its call
-	// returns; fewer in time make the call fail. 0 means none.
+	// returns; fewer in time make the call fail. 0 means none. Read waits too: what
+	// it returned is confirmed.
 	WaitReplicas int
 	// WaitTimeout bounds that. 0 means one second.
 	WaitTimeout time.Duration
@@ -223,7 +224,7 @@ func (s *Store) Read(ctx context.Context, id queue.ID, after queue.Seq, max int)
 		return nil, err
 	}
 	defer end()
-	vs, err := s.run.Do(ctx, readScript, s.keys(id)[:2], s.seconds(), exact(uint64(after)), max, queue.ReadBytes).Slice()
+	vs, err := s.run.Do(ctx, readScript, s.keys(id)[:2], s.seconds(), exact(uint64(after)), max, queue.ReadBytes, s.touch).Slice()
 	if err != nil {
 		return nil, explain(err)
 	}
