@@ -78,6 +78,47 @@ func TestNoLogging(t *testing.T) {
 	})
 }
 
+// TestConstantTime: what a Secret holds is compared by its own methods, which
+// take as long for every content, and is no key of a map; tags are compared by
+// VerifyMAC. A clock cannot show that, the source can.
+func TestConstantTime(t *testing.T) {
+	careless := regexp.MustCompile(`(bytes\.(Equal|Compare|HasPrefix)|slices\.Equal|string)\([^;]*\.Bytes\(\)|\.Bytes\(\)\) *[=!]=|\.MAC\([^;]*\) *[=!]=|bytes\.Equal\([^;]*\.MAC\(`)
+	read := 0
+	for _, dir := range []string{"internal/suite", "internal/secret", "member"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			src, err := os.ReadFile(name) //nolint:gosec // Our own sources.
+			if err != nil {
+				t.Fatal(err)
+			}
+			read++
+			for n, line := range strings.Split(string(src), "\n") {
+				if careless.MatchString(line) && !strings.Contains(line, "subtle.ConstantTimeCompare(") {
+					t.Errorf("%s:%d compares a secret: %s", name, n+1, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+	for _, line := range []string{"if bytes.Equal(s.Bytes(), t) {", "m[string(s.Bytes())] = 1", "bytes.Equal(s.MAC(key, b), tag)"} {
+		if !careless.MatchString(line) {
+			t.Errorf("%q is not noticed", line)
+		}
+	}
+	kdf, err := os.ReadFile("internal/suite/kdf.go")
+	if err != nil || !strings.Contains(string(kdf), "subtle.ConstantTimeCompare(s.MAC(") {
+		t.Errorf("VerifyMAC does not compare in constant time, err %v", err)
+	}
+	if read < 20 {
+		t.Errorf("read %d files", read)
+	}
+}
+
 // TestNoProjectWords: the engine is a library of its own, and says nothing of
 // the project that it is kept in.
 func TestNoProjectWords(t *testing.T) {

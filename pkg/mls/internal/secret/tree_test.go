@@ -217,3 +217,20 @@ func TestReuseGuardIsRandomAndApplied(t *testing.T) {
 		t.Errorf("%d different guards in 32 messages", len(seen))
 	}
 }
+
+// The tree's saved state is at most 7 kB and 165 bytes a sender with a skipped
+// key, in a group of 1,024, wherever the senders sit: 128 of them, each far from
+// the others, are the worst case, since nothing on their paths is shared.
+func TestTreeStateSize(t *testing.T) {
+	for _, senders := range []uint32{1, 8, 32, 128, 256, 1024} {
+		tree := secret.NewTree(suite1, suite.RandomSecret(32), 1024, limits)
+		for i := range senders {
+			tree, _ = take(t, tree, i*(1024/senders), 1)
+		}
+		n := len(tree.AppendBinary(nil))
+		t.Logf("%d senders: %d bytes", senders, n)
+		if most := 7000 + 165*int(senders); n > most {
+			t.Errorf("%d bytes for %d senders, at most %d", n, senders, most)
+		}
+	}
+}
