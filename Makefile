@@ -38,7 +38,7 @@ demo-redis: build build-tap redis ## The same on a private redis-server
 .PHONY: test
 test: redis vectors ## All tests under the race detector; installs redis-server if it may
 	go test -race -timeout 20m ./...
-	go test -timeout 10m -run 'TestSelfPlay|TestVectorRecorded|TestVirtual' ./pkg/mls/member ./test/e2e
+	go test -timeout 10m -run 'TestSelfPlay|TestVectorRecorded|TestVirtual|TestCrashAtEveryWrite|TestServerFollowsRandomSteps|TestStateSizes' ./pkg/mls/member ./test/e2e
 	go test -timeout 5m -run 'TestTornLog|TestKill|TestDiskUse' ./pkg/queue/pebblequeue
 
 .PHONY: test-short

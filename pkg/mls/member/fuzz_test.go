@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mls/mlstest"
 )
 
@@ -15,7 +16,9 @@ func FuzzMemberState(f *testing.F) {
 		f.Add(public, private)
 	}
 	f.Fuzz(func(t *testing.T, public, private []byte) {
-		g, err := load(public, private)
+		var g *member.Group
+		var err error
+		mlstest.Bounded(t, len(public)+len(private), func() { g, err = load(public, private) })
 		if err != nil {
 			if g != nil {
 				t.Fatal("a group beside an error")

@@ -138,6 +138,9 @@ func TestMessageCostsAreFlat(t *testing.T) {
 // changes the private part alone.
 func TestStateSizes(t *testing.T) {
 	for _, filled := range []bool{false, true} {
+		if filled && (raceEnabled || testing.Short()) {
+			break // a thousand paths
+		}
 		w := mlstest.Crowd(t, 1000, filled)
 		g := w.Clients[0].Group
 		public, private := mlstest.State(t, g)
