@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,7 @@ type base struct {
 	cert     *grpcserver.Certificate
 	peers    *peer.Set
 	stores   store.Set
+	admin    http.Handler // under /hub/ of the admin listener, nil: nothing
 }
 
 func (c *Common) open(role keys.Role, stderr io.Writer) (*base, error) {
@@ -151,6 +153,9 @@ func (c *Common) run(ctx context.Context, b *base, ready func(context.Context) e
 		}
 		if c.BackupDir != "" {
 			a.Handle("POST /backup/{name}", backups(c.BackupDir, b.stores))
+		}
+		if b.admin != nil {
+			a.Handle("/hub/", b.admin)
 		}
 		eg.Go(func() error { return a.Run(ctx) })
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -35,7 +36,7 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
 		return nil, err
 	}
-	if err := h.admit(r, l, len(req.GetCommit()) > 0); err != nil { // step 3
+	if err := h.admitChange(ctx, r, l, len(req.GetCommit()) > 0); err != nil { // step 3
 		return nil, err
 	}
 	if (len(req.GetCommit()) > 0) == (len(req.GetProposals()) > 0) {
@@ -47,8 +48,11 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	if res := new(hubv1.UpdateResponse); h.answered(ctx, r, kindCommit, req.GetCommit(), res) { // step 4
 		return res, nil
 	}
-	m, err := mls.ParseMessage(req.GetCommit(), h.limits()) // step 5
-	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), r.groupID) {
+	m, err := h.parse(req.GetCommit()) // step 5
+	if err != nil {
+		return nil, err
+	}
+	if m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), r.groupID) {
 		return nil, mmrerr.WireFormat
 	}
 	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || s.Index != l.index {
@@ -90,6 +94,19 @@ func (h *Hub) update(ctx context.Context, c *gateway.Call, req *hubv1.UpdateRequ
 	res.Accepted = accepted(e)
 	h.metrics.events.WithLabelValues("commit").Inc()
 	return res, nil
+}
+
+// parse reads a message: what is larger than may be is mmr/limit, what is none
+// mmr/wire-format.
+func (h *Hub) parse(b []byte) (*mls.Message, error) {
+	m, err := mls.ParseMessage(b, h.limits())
+	if errors.Is(err, &mls.Refusal{Rule: mls.RuleLimit}) {
+		return nil, mmrerr.Limit
+	}
+	if err != nil {
+		return nil, mmrerr.WireFormat
+	}
+	return m, nil
 }
 
 func (h *Hub) limits() *mls.Limits { l := h.mlsOptions().Limits; return &l }
@@ -224,6 +241,10 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 		}
 	}
 	ch.next.head.epochStart = e.Seq
+	hash := primitive.Hash(t.message.Raw())
+	if err := ch.rowUnder(r.key, commitRow(r.head.epoch), hash[:], logFor); err != nil {
+		return nil, err
+	}
 	rows, err := sealTo(a.recipients, e, r.head.epoch)
 	if err != nil {
 		return nil, err

@@ -114,6 +114,9 @@ func (h *Hub) checkProfile(ctx *mls.GroupContext, room *pseudonym.Room) error {
 			return mmrerr.PolicyChange
 		}
 	}
+	if !h.cfg.Limits.admits(room) {
+		return mmrerr.Limit
+	}
 	senders, _ := ctx.Extension(mls.ExtensionExternalSenders)
 	want := mls.ExternalSendersExtension(mls.ExternalSender{
 		SignatureKey: identity.Public().Bytes(), Credential: mls.X509Credential(chain...),

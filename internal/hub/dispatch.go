@@ -110,8 +110,9 @@ type delivery struct {
 
 // due is an entry that can be sent now.
 type due struct {
-	seq queue.Seq
-	row outboxRow
+	seq     queue.Seq
+	row     outboxRow
+	oneTime bool // to a one-time address
 }
 
 // release sends everything that is due. Rows of a lane keep their order and a
@@ -133,6 +134,9 @@ func (d *delivery) release(ctx context.Context) error {
 				return nil
 			}
 			continue
+		}
+		if err := d.address(ctx, batch); err != nil {
+			return err
 		}
 		status, err := d.send(ctx, batch)
 		if err != nil {
@@ -183,7 +187,7 @@ func (d *delivery) collect(ctx context.Context) (batch []due, more bool, err err
 				return shuffle(batch), true, nil
 			}
 			size += len(row.envelope)
-			batch = append(batch, due{e.Seq, row})
+			batch = append(batch, due{seq: e.Seq, row: row})
 		}
 	}
 	return shuffle(batch), false, nil
@@ -260,6 +264,12 @@ func (d *delivery) settle(ctx context.Context, batch []due, status []byte) error
 			d.h.metrics.sent.WithLabelValues("ok").Inc()
 			d.finish(b.seq)
 		case statusGone, statusBad:
+			if b.oneTime {
+				if err := d.h.dropSeals(ctx, b.row.lane); err != nil {
+					return err
+				}
+				continue // it is due again
+			}
 			d.h.metrics.sent.WithLabelValues("gone").Inc()
 			d.finish(b.seq)
 			if err := d.h.reportGone(ctx, b.row.lane, time.Now()); err != nil {

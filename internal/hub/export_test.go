@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/mmrelay/mmrelay/internal/gateway"
 	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/pkg/codec"
@@ -87,7 +85,7 @@ func SnapshotKeys(groupID []byte, ear primitive.Secret, epoch uint64) []kv.Key {
 }
 
 // ResetLimits forgets how often codes and proofs were tried.
-func (h *Hub) ResetLimits() { *h.codes = codeRates{by: make(map[string]*rate.Limiter)} }
+func (h *Hub) ResetLimits() { h.codes = newKeyRates(h.cfg.Rates.Codes, time.Minute) }
 
 // Deliverable is what is left of a destination's outbox when the rows of
 // leaving leaves are dropped, as they are when their turn comes.
@@ -140,3 +138,23 @@ func (h *Hub) Lanes(ctx context.Context, groupID []byte, ear primitive.Secret) (
 	}
 	return lanes
 }
+
+// Addresses are where the rows of a destination would be delivered to, each once.
+func (h *Hub) Addresses(ctx context.Context, domain string) ([][]byte, error) {
+	d := &delivery{h: h, id: outboxID(domain)}
+	batch, _, err := d.collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.address(ctx, batch); err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for _, b := range batch {
+		out = append(out, b.row.sealed)
+	}
+	return out, nil
+}
+
+// Limits are those in force.
+func (h *Hub) Limits() Limits { return h.cfg.Limits }

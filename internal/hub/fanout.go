@@ -28,8 +28,8 @@ func (c *change) number(e *seal.Event, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if e.Seq > logEvents {
-		old := e.Seq - logEvents
+	if n := uint64(c.h.cfg.Limits.LogEvents); e.Seq > n {
+		old := e.Seq - n
 		c.ops = append(c.ops, kv.Op{Key: rowKey(c.base, logRow(old))}, kv.Op{Key: rowKey(c.base, chainRow(old))})
 	}
 	// Under the key of before: who was there reads the commit that replaces it.

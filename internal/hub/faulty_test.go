@@ -11,6 +11,7 @@ import (
 
 	"github.com/mmrelay/mmrelay/internal/hub"
 	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/internal/store"
 )
 
 // materialRoot is where TestMain's key directories are.
@@ -29,6 +30,8 @@ type faultyKV struct {
 	kv.Store
 	hook atomic.Pointer[func(ops []kv.Op) (apply bool, err error)]
 
+	blind atomic.Bool // reads of the marker of a restored store fail
+
 	mu     sync.Mutex // guards handed
 	handed []string   // pending records that were removed, in order
 }
@@ -44,6 +47,13 @@ func (f *faultyKV) note(ops []kv.Op) {
 			f.mu.Unlock()
 		}
 	}
+}
+
+func (f *faultyKV) Get(ctx context.Context, key kv.Key) (kv.Record, error) {
+	if key == store.Restored && f.blind.Load() {
+		return kv.Record{}, errFault
+	}
+	return f.Store.Get(ctx, key)
 }
 
 func (f *faultyKV) Apply(ctx context.Context, ops []kv.Op) ([]kv.Version, error) {

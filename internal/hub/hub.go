@@ -15,6 +15,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -33,6 +34,7 @@ import (
 	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/internal/peer"
 	"github.com/mmrelay/mmrelay/internal/redeem"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/queue"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
@@ -60,16 +62,60 @@ type Config struct {
 	ReleaseInterval time.Duration
 	// Rates bound what one leaf may do; zero fields mean the defaults.
 	Rates Rates
+	// Limits bound rooms and messages; zero fields mean the defaults.
+	Limits Limits
 	// IdleMonths ends rooms that nobody has used for so many months; 0 keeps them.
 	IdleMonths int
+	// CoverRate is how many cover events go out with an event that a leaf sends, on
+	// average (SPEC.md R-73); 0 is none.
+	CoverRate float64
+	// ReportRetention is how long reports of abuse are kept; 0 means 30 days.
+	ReportRetention time.Duration
 	// Middleware, if not nil, wraps the handlers behind the gateway.
 	Middleware gateway.Middleware
 }
 
-// Rates are limits per leaf and minute (SPEC.md §19).
+// Rates are limits per leaf or room (SPEC.md §19).
 type Rates struct {
-	Requests int // default 120
-	Commits  int // default 20
+	Requests int // of a leaf and minute, default 120
+	Commits  int // of a leaf and minute, default 20
+	Codes    int // requests by code or sibling proof of a room and minute, default 10
+	Resyncs  int // of a leaf and hour, default 5
+}
+
+func (r Rates) withDefaults() Rates {
+	r.Requests = cmp.Or(r.Requests, 120)
+	r.Commits = cmp.Or(r.Commits, 20)
+	r.Codes = cmp.Or(r.Codes, 10)
+	r.Resyncs = cmp.Or(r.Resyncs, 5)
+	return r
+}
+
+// Limits of rooms and messages (SPEC.md §19). A room's policy may be stricter.
+type Limits struct {
+	Leaves         int // of a room, default 1000
+	LeavesPerUser  int // of a room, default 10
+	Message        int // bytes of an application message's ciphertext, default 262,144
+	Proposals      int // of a commit, default 256
+	AAD            int // bytes, default and most 65,536
+	EventsPerEpoch int // that are followed by no more messages, default 2^20
+	LogEvents      int // kept of a room, default 10,000
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Leaves = cmp.Or(l.Leaves, 1000)
+	l.LeavesPerUser = cmp.Or(l.LeavesPerUser, 10)
+	l.Message = cmp.Or(l.Message, 262_144)
+	l.Proposals = cmp.Or(l.Proposals, 256)
+	l.AAD = cmp.Or(l.AAD, 65_536)
+	l.EventsPerEpoch = cmp.Or(l.EventsPerEpoch, 1<<20)
+	l.LogEvents = cmp.Or(l.LogEvents, 10_000)
+	return l
+}
+
+// admits reports whether a room's own limits are within the hub's.
+func (l Limits) admits(p *pseudonym.Room) bool {
+	return int64(p.Limits.MaxLeaves) <= int64(l.Leaves) && int(p.Limits.MaxLeavesPerUser) <= l.LeavesPerUser && int64(p.Limits.MaxMessage) <= int64(l.Message)
 }
 
 // Hub is a running hub.
@@ -83,7 +129,9 @@ type Hub struct {
 	flusher *flusher
 	locks   *locks
 	rates   *rates
-	codes   *codeRates
+	codes   *keyRates // by room
+	resyncs *keyRates // by room and client pseudonym
+	freeze  frozen
 
 	queueKeys *queueKeyTable
 	owner     string    // this process in leases
@@ -99,17 +147,15 @@ func New(cfg Config) (*Hub, error) {
 	if cfg.Domain == "" || cfg.Keys == nil || cfg.Peers == nil || cfg.Store == nil || cfg.Outbox == nil {
 		return nil, errors.New("hub: incomplete configuration")
 	}
-	if cfg.Rates.Requests == 0 {
-		cfg.Rates.Requests = 120
-	}
-	if cfg.Rates.Commits == 0 {
-		cfg.Rates.Commits = 20
+	cfg.Rates, cfg.Limits = cfg.Rates.withDefaults(), cfg.Limits.withDefaults()
+	if cfg.ReportRetention == 0 {
+		cfg.ReportRetention = defaultReportsFor
 	}
 	owner := make([]byte, 16)
 	_, _ = rand.Read(owner) // never fails
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer), cache: newCache(1024), dirty: newDirtySet(),
-		locks: newLocks(), rates: newRates(cfg.Rates), codes: newCodeRates(), queueKeys: newQueueKeyTable(), owner: hex.EncodeToString(owner),
+		locks: newLocks(), rates: newRates(cfg.Rates), codes: newKeyRates(cfg.Rates.Codes, time.Minute), resyncs: newKeyRates(cfg.Rates.Resyncs, time.Hour), queueKeys: newQueueKeyTable(), owner: hex.EncodeToString(owner),
 	}
 	h.flusher = newFlusher(h)
 	h.ctx, h.cancel = context.WithCancel(context.Background())

@@ -23,7 +23,7 @@ func (h *Hub) linkInfo(ctx context.Context, c *gateway.Call, req *hubv1.LinkInfo
 		return nil, mmrerr.Malformed
 	}
 	// Before the room is looked up: the limit must not tell that it exists.
-	if !h.codes.Allow(c.GroupID) {
+	if !h.allowCode(c.GroupID) {
 		return nil, mmrerr.RateLimited
 	}
 	secret, err := primitive.ParseSecret(req.GetCode())
@@ -84,7 +84,7 @@ func (h *Hub) infoCaller(ctx context.Context, c *gateway.Call, req *hubv1.GroupI
 		}
 		return r, h.admit(r, l, false)
 	}
-	if !h.codes.Allow(c.GroupID) { // before the room is looked up, see linkInfo
+	if !h.allowCode(c.GroupID) { // before the room is looked up, see linkInfo
 		return nil, mmrerr.RateLimited
 	}
 	if len(req.GetSiblingProof()) > 0 {
@@ -130,7 +130,7 @@ func (h *Hub) putGroupInfo(ctx context.Context, c *gateway.Call, req *hubv1.PutG
 	if err != nil {
 		return nil, err
 	}
-	if err := h.admit(r, l, true); err != nil {
+	if err := h.admitChange(ctx, r, l, true); err != nil {
 		return nil, err
 	}
 	if err := h.loadTree(ctx, r); err != nil {

@@ -45,10 +45,13 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 	if key, err := leafKey(r.roster.suite, m.Public.Content.Commit.Path.Leaf.SignatureKey); err != nil || c.Verify(key) != nil {
 		return nil, mmrerr.NoRoom // of another suite than the room's
 	}
+	if err := h.notFrozen(ctx); err != nil {
+		return nil, err
+	}
 	if res := new(hubv1.ExternalJoinResponse); h.answered(ctx, r, kindJoin, req.GetCommit(), res) {
 		return res, nil
 	}
-	if r, err = h.expel(ctx, r, c.Now); err != nil {
+	if r, err = h.settle(ctx, r, c.Now); err != nil {
 		return nil, err
 	}
 	if m.Epoch() != r.head.epoch {
@@ -96,8 +99,11 @@ func (h *Hub) joinCommit(c *gateway.Call, commit []byte) (*mls.Message, error) {
 	if c.Auth.Kind != seal.AuthNewLeaf {
 		return nil, mmrerr.NoRoom
 	}
-	m, err := mls.ParseMessage(commit, h.limits())
-	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), c.GroupID) {
+	m, err := h.parse(commit)
+	if err != nil {
+		return nil, err
+	}
+	if m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentCommit || !equal(m.GroupID(), c.GroupID) {
 		return nil, mmrerr.WireFormat
 	}
 	s, _ := m.Sender()
@@ -146,7 +152,7 @@ func (h *Hub) admission(c *gateway.Call, r *room, m *mls.Message, code []byte) (
 		if old.leaving {
 			return nil, mmrerr.Leaving
 		}
-		if !h.rates.allow(r.groupID, old.index, true) {
+		if !h.rates.allow(r.groupID, old.index, true) || !h.resyncs.Allow(string(r.groupID)+old.client.String()) {
 			return nil, mmrerr.RateLimited
 		}
 		a.resync = old

@@ -16,7 +16,7 @@ import (
 
 func (h *Hub) mlsOptions() *mls.Options {
 	return &mls.Options{Rules: leafcheck.Rules{}, Limits: mls.Limits{
-		Leaves: 10_000, Proposals: 256, AAD: 65_536,
+		Leaves: max(10_000, 2*h.cfg.Limits.Leaves), Proposals: h.cfg.Limits.Proposals, AAD: h.cfg.Limits.AAD,
 	}}
 }
 
@@ -225,6 +225,9 @@ func (j *judge) newPolicy(v *mls.CommitView, es []mls.Extension, arriving map[ps
 		}
 	}
 	present := func(u pseudonym.ID) bool { return j.next.participant(u) || arriving[u] }
+	if !j.h.cfg.Limits.admits(room) && j.h.cfg.Limits.admits(j.r.roster.policy) {
+		return mmrerr.Limit
+	}
 	if err := room.CheckChange(j.r.roster.policy, j.sender.user, present); err != nil {
 		return err
 	}

@@ -86,12 +86,8 @@ func (h *Hub) proposeRemoves(tree *mls.PublicGroup, ro *roster, now time.Time) (
 }
 
 // expel makes leaves leaving whose addresses were reported gone (SPEC.md R-78).
-// It looks when a roster was read from the store, not for each request, and
-// returns the room as it is then.
+// It returns the room as it is then.
 func (h *Hub) expel(ctx context.Context, r *room, now time.Time) (*room, error) {
-	if !r.fresh {
-		return r, nil
-	}
 	gone, err := h.goneLanes(ctx, r.roster)
 	if err != nil || len(gone) == 0 {
 		return r, err
@@ -137,13 +133,30 @@ func (h *Hub) expel(ctx context.Context, r *room, now time.Time) (*room, error) 
 		return nil, err
 	}
 	h.metrics.events.WithLabelValues("gone").Add(float64(len(gone)))
-	ch.next.fresh = false
 	return ch.next, nil
 }
 
-// opened is expel for a request of a leaf.
-func (h *Hub) opened(ctx context.Context, r *room, l *leaf, now time.Time) (*room, *leaf, error) {
+// settle does what waited for somebody to open the room, before a request that
+// may change it. It looks when a roster was read from the store, not for each
+// request, and returns the room as it is then.
+func (h *Hub) settle(ctx context.Context, r *room, now time.Time) (*room, error) {
+	if is, err := h.frozen(ctx); err != nil || is || !r.fresh {
+		return r, err
+	}
 	r, err := h.expel(ctx, r, now)
+	if err != nil {
+		return nil, err
+	}
+	if r, err = h.notices(ctx, r, now); err != nil {
+		return nil, err
+	}
+	r.fresh = false
+	return r, nil
+}
+
+// opened is settle for a request of a leaf.
+func (h *Hub) opened(ctx context.Context, r *room, l *leaf, now time.Time) (*room, *leaf, error) {
+	r, err := h.settle(ctx, r, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -223,6 +236,12 @@ func (h *Hub) stop(ctx context.Context, groupID []byte, name string, lanes []byt
 		for len(lanes) > 0 && len(ops) < 1000 {
 			ops = append(ops, kv.Op{Key: kv.Key{Group: stoppedGroup, Name: string(lanes[:16])}, Value: []byte{1}, TTL: stoppedFor})
 			lanes = lanes[16:]
+		}
+		if _, err := h.cfg.Store.Apply(ctx, ops); err != nil {
+			return err
+		}
+		for i := range ops { // one-time addresses that nobody uses any more
+			ops[i] = kv.Op{Key: kv.Key{Group: sealGroup, Name: ops[i].Key.Name}}
 		}
 		if _, err := h.cfg.Store.Apply(ctx, ops); err != nil {
 			return err

@@ -86,8 +86,8 @@ var idleSwept = kv.Key{Group: "sweep", Name: "idle"}
 // months; what is known of a room's use is the month. Once a day one replica
 // walks over the records, which are in clear so far.
 func (h *Hub) sweepIdle(ctx context.Context, now time.Time) error {
-	if h.cfg.IdleMonths <= 0 {
-		return nil
+	if is, err := h.frozen(ctx); err != nil || is || h.cfg.IdleMonths <= 0 {
+		return err
 	}
 	first, _, err := kv.Once(ctx, h.cfg.Store, idleSwept, []byte{1}, idleEvery)
 	if err != nil || !first {

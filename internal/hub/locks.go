@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 )
@@ -60,19 +61,23 @@ func (r *rates) allow(groupID []byte, leaf uint32, commit bool) bool {
 	return l.requests.Allow() && (!commit || l.commits.Allow())
 }
 
-// codeRates limits requests by code per room: 10 a minute (SPEC.md R-125).
-type codeRates struct {
+// keyRates limits requests by a key: by code per room (SPEC.md R-125), resyncs
+// per client.
+type keyRates struct {
+	n   int
+	per time.Duration
+
 	mu sync.Mutex // guards by
 	by map[string]*rate.Limiter
 }
 
-const codesPerMinute = 10
-
-func newCodeRates() *codeRates { return &codeRates{by: make(map[string]*rate.Limiter)} }
+func newKeyRates(n int, per time.Duration) *keyRates {
+	return &keyRates{n: n, per: per, by: make(map[string]*rate.Limiter)}
+}
 
 // makeRoom forgets the buckets that have refilled, and if those are few, some
 // others: whoever fills the table cannot refill one bucket at will.
-func (c *codeRates) makeRoom() {
+func (c *keyRates) makeRoom() {
 	for k, l := range c.by {
 		if l.Tokens() >= float64(l.Burst()) {
 			delete(c.by, k)
@@ -86,20 +91,24 @@ func (c *codeRates) makeRoom() {
 	}
 }
 
-// Allow takes one from the room's allowance. There need not be a room.
-func (c *codeRates) Allow(groupID []byte) bool {
+// Allow takes one from the key's allowance.
+func (c *keyRates) Allow(key string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(groupID) != groupIDSize {
-		return true // no room has such an id, and everybody knows
-	}
-	l := c.by[string(groupID)]
+	l := c.by[key]
 	if l == nil {
 		if len(c.by) >= maxRates {
 			c.makeRoom()
 		}
-		l = rate.NewLimiter(rate.Limit(codesPerMinute)/60, codesPerMinute)
-		c.by[string(groupID)] = l
+		l = rate.NewLimiter(rate.Limit(float64(c.n)/c.per.Seconds()), c.n)
+		c.by[key] = l
 	}
 	return l.Allow()
+}
+
+// allowCode takes one from a room's allowance of requests by code. There need
+// not be a room.
+func (h *Hub) allowCode(groupID []byte) bool {
+	// No room has an id of another size, and everybody knows.
+	return len(groupID) != groupIDSize || h.codes.Allow(string(groupID))
 }

@@ -28,6 +28,9 @@ func (h *Hub) methods() map[string]gateway.Method {
 		seal.MethodPutGroupInfo: {Handle: handle(h.putGroupInfo)},
 		seal.MethodCatchUp:      {Handle: handle(h.catchUp)},
 		seal.MethodJoinState:    {Handle: handle(h.joinState)},
+		seal.MethodReportAbuse:  {Token: true, Handle: handle(h.reportAbuse)},
+		seal.MethodPutSeals:     {Handle: handle(h.putSeals)},
+		seal.MethodReportCommit: {Handle: handle(h.reportCommit)},
 		seal.MethodWrapState:    {Handle: handle(h.wrapState)},
 		seal.MethodWrapRefresh:  {Handle: handle(h.wrapRefresh)},
 	}
@@ -128,7 +131,7 @@ func leafKey(suite uint16, raw []byte) (primitive.PublicKey, error) {
 	return primitive.ParsePublicKey(alg, raw)
 }
 
-// admit is step 3 of SPEC.md R-121.
+// admit is step 3 of SPEC.md R-121 but for frozen rooms, which may be read.
 func (h *Hub) admit(r *room, l *leaf, commit bool) error {
 	if l.leaving {
 		return mmrerr.Leaving
@@ -137,4 +140,20 @@ func (h *Hub) admit(r *room, l *leaf, commit bool) error {
 		return mmrerr.RateLimited
 	}
 	return nil
+}
+
+// admitChange is step 3 of SPEC.md R-121.
+func (h *Hub) admitChange(ctx context.Context, r *room, l *leaf, commit bool) error {
+	if err := h.admit(r, l, commit); err != nil {
+		return err
+	}
+	return h.notFrozen(ctx)
+}
+
+func (h *Hub) notFrozen(ctx context.Context) error {
+	is, err := h.frozen(ctx)
+	if err == nil && is {
+		return mmrerr.RoomFrozen
+	}
+	return err
 }

@@ -19,9 +19,10 @@ type party struct {
 	g       *member.Group
 	wrapper primitive.Secret
 	k       seal.DeliveryKey
-	view    *treewrap.View   // treewrap rooms
-	ear     primitive.Secret // rooms with ear = 1
-	added   *sent            // by which it was welcomed
+	view    *treewrap.View        // treewrap rooms
+	ear     primitive.Secret      // rooms with ear = 1
+	answer  *hubv1.SubmitResponse // to what it said last
+	added   *sent                 // by which it was welcomed
 }
 
 func (w *world) extensions(policy *pseudonym.Room) []mls.Extension {

@@ -81,8 +81,11 @@ func (h *Hub) propose(ctx context.Context, c *gateway.Call, r *room, l *leaf, re
 // proposal checks one message and returns the tree that caches it; leaving
 // leaves are marked in next.
 func (h *Hub) proposal(c *gateway.Call, r *room, l *leaf, raw []byte, tree *mls.PublicGroup, next *roster) (*mls.PublicGroup, error) {
-	m, err := mls.ParseMessage(raw, h.limits())
-	if err != nil || m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentProposal || !equal(m.GroupID(), r.groupID) {
+	m, err := h.parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if m.Format != mls.FormatPublicMessage || m.ContentType() != mls.ContentProposal || !equal(m.GroupID(), r.groupID) {
 		return nil, mmrerr.WireFormat
 	}
 	if s, ok := m.Sender(); !ok || s.Type != mls.SenderMember || s.Index != l.index {

@@ -48,8 +48,7 @@ const (
 	prefixRow      = "w"
 	prefixPending  = "o"
 	logFor         = 14 * 24 * time.Hour // SPEC.md R-104
-	logEvents      = 10_000
-	recordVersion  = 1
+	recordVersion  = 2
 	headVersion    = 2
 	rowHead        = "head"
 	prevEpochGrace = 60 * time.Second // SPEC.md R-124
@@ -61,6 +60,7 @@ type record struct {
 	earID []byte // empty: the hub-held key
 	month uint32 // of last use, months since 1970
 	links []linkRecord
+	muted []burn // pseudonyms that the operator muted, ascending
 	head  []byte // sealed
 }
 
@@ -396,6 +396,12 @@ func (r *record) marshal() []byte {
 		}
 		return b
 	})
+	b = codec.AppendVectorFunc(b, func(b []byte) []byte {
+		for _, m := range r.muted {
+			b = append(b, m[:]...)
+		}
+		return b
+	})
 	return codec.AppendVector(b, r.head)
 }
 
@@ -414,6 +420,16 @@ func parseRecord(b []byte) (record, error) {
 		rec.links = append(rec.links, l)
 	}
 	r.Join(ls)
+	ms := r.Sub(math.MaxInt)
+	for !ms.Empty() {
+		var m burn
+		ms.Copy(m[:])
+		if n := len(rec.muted); n > 0 && slices.Compare(rec.muted[n-1][:], m[:]) >= 0 {
+			ms.Fail(codec.ErrMalformed)
+		}
+		rec.muted = append(rec.muted, m)
+	}
+	r.Join(ms)
 	rec.head = r.Vector(math.MaxInt)
 	if err := r.Done(); err != nil {
 		return record{}, err

@@ -108,6 +108,9 @@ func (h *Hub) joinState(ctx context.Context, c *gateway.Call, req *hubv1.JoinSta
 	if err != nil {
 		return nil, err
 	}
+	if is, err := h.frozen(ctx); err != nil || is {
+		return res, err // read, and not written
+	}
 	return res, h.joined(ctx, r, l, req.GetEpoch(), s, c.Now)
 }
 
@@ -178,8 +181,8 @@ func (h *Hub) joinPast(ctx context.Context, c *gateway.Call, past *stale, epoch 
 		return nil, err
 	}
 	i, waiting := slices.BinarySearch(s.waiting, past.leaf.index)
-	if !waiting {
-		return res, nil
+	if is, err := h.frozen(ctx); err != nil || is || !waiting {
+		return res, err
 	}
 	s.waiting = slices.Delete(s.waiting, i, i+1)
 	ops, err := h.fetched(ctx, past.r, epoch, s, c.Now)

@@ -17,9 +17,6 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
-// maxEventsPerEpoch ends an epoch's supply of application messages (SPEC.md R-71).
-const maxEventsPerEpoch = 1 << 20
-
 // submit accepts an application message (SPEC.md R-124). It touches the room
 // record, one log row and nothing cold, so that its cost depends on the number
 // of recipients and on nothing else.
@@ -35,23 +32,28 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
 		return nil, err
 	}
-	if err := h.admit(r, l, false); err != nil {
+	if err := h.admitChange(ctx, r, l, false); err != nil {
 		return nil, err
 	}
 	if res := new(hubv1.SubmitResponse); h.answered(ctx, r, kindMessage, req.GetMessage(), res) {
 		return res, nil
 	}
-	if p := r.roster.policy; !p.MaySend(p.RoleOf(l.user)) {
+	if p := r.roster.policy; !p.MaySend(p.RoleOf(l.user)) || r.isMuted(l.user) {
 		return nil, mmrerr.Role
 	}
-	if err := checkMessage(r, req.GetMessage(), c.Now); err != nil {
+	items, err := checkMessage(r, req.GetMessage(), c.Now)
+	if err != nil {
 		return nil, err
 	}
-	if r.head.seq-r.head.epochStart >= maxEventsPerEpoch {
+	frank, err := h.frank(r, l, items, c.Now)
+	if err != nil {
+		return nil, err
+	}
+	if r.head.seq-r.head.epochStart >= uint64(h.cfg.Limits.EventsPerEpoch) {
 		return nil, mmrerr.EpochExhausted
 	}
 	ch := h.begin(r, c.Now)
-	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.MessageEvent{Message: req.GetMessage()}}
+	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.MessageEvent{Message: req.GetMessage(), Frank: frank}}
 	if err := ch.number(e, c.Now); err != nil {
 		return nil, err
 	}
@@ -59,7 +61,17 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 	if err != nil {
 		return nil, err
 	}
+	covers, err := h.cover(ch, e, rows, l)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, covers...)
 	res := &hubv1.SubmitResponse{Accepted: accepted(e)}
+	if frank != nil { // without it the sender could not follow the chain
+		if res.Frank, err = frank.AppendBinary(nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := ch.remember(kindMessage, req.GetMessage(), res); err != nil {
 		return nil, err
 	}
@@ -72,10 +84,10 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 
 // checkMessage checks form, epoch, size and authenticated data of an
 // application message. The hub cannot read it; that is the point.
-func checkMessage(r *room, b []byte, now time.Time) error {
+func checkMessage(r *room, b []byte, now time.Time) (pseudonym.AAD, error) {
 	m, err := mls.ParseMessage(b, nil)
 	if err != nil || m.Format != mls.FormatPrivateMessage || m.ContentType() != mls.ContentApplication || !equal(m.GroupID(), r.groupID) {
-		return mmrerr.WireFormat
+		return nil, mmrerr.WireFormat
 	}
 	switch epoch := m.Epoch(); {
 	case epoch == r.head.epoch:
@@ -83,19 +95,19 @@ func checkMessage(r *room, b []byte, now time.Time) error {
 		// A message that crossed a commit on the way. Not after a Remove: who was
 		// removed must not read what is accepted after that.
 	default:
-		return mmrerr.EpochTooOld
+		return nil, mmrerr.EpochTooOld
 	}
 	if !seal.IsMessageLength(len(m.Private.Ciphertext)) {
-		return mmrerr.PaddingBucket
+		return nil, mmrerr.PaddingBucket
 	}
 	if len(m.Private.Ciphertext) > int(r.roster.policy.Limits.MaxMessage) {
-		return mmrerr.TooLarge
+		return nil, mmrerr.TooLarge
 	}
 	items, err := pseudonym.ParseAAD(m.AAD())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return items.Check(r.roster.policy, pseudonym.AADContext{Carrier: pseudonym.Application})
+	return items, items.Check(r.roster.policy, pseudonym.AADContext{Carrier: pseudonym.Application})
 }
 
 // wrongEpoch carries the current epoch (SPEC.md R-121 step 6).

@@ -76,7 +76,9 @@ type world struct {
 	real   pseudonym.RealIdentity
 	ilks   map[[32]byte]primitive.Secret // link keys of all identities by TBS hash
 	rates  hub.Rates
+	limits hub.Limits
 	idle   int // months
+	cover  float64
 }
 
 // handedOver are the names of pending records in the order of their removal.
@@ -141,7 +143,7 @@ func (w *world) start() {
 	w.t.Cleanup(peers.Close)
 	w.h, err = hub.New(hub.Config{
 		Domain: hubDomain, Keys: w.keys, Peers: peers, Store: w.store, Outbox: w.box, Logger: redact.NewLogger(&lockedBuffer{b: w.log}, slog.LevelDebug),
-		Registerer: prometheus.NewRegistry(), Rates: w.rates, IdleMonths: w.idle,
+		Registerer: prometheus.NewRegistry(), Rates: w.rates, IdleMonths: w.idle, Limits: w.limits, CoverRate: w.cover,
 	})
 	if err != nil {
 		w.t.Fatal(err)

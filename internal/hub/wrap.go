@@ -156,7 +156,7 @@ func (h *Hub) wrapRefresh(ctx context.Context, c *gateway.Call, req *hubv1.WrapR
 	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
 		return nil, err
 	}
-	if err := h.admit(r, l, true); err != nil {
+	if err := h.admitChange(ctx, r, l, true); err != nil {
 		return nil, err
 	}
 	if res := new(hubv1.WrapRefreshResponse); h.answered(ctx, r, kindRefresh, req.GetDelta(), res) {
@@ -189,6 +189,11 @@ func (h *Hub) wrapRefresh(ctx context.Context, c *gateway.Call, req *hubv1.WrapR
 	if err != nil {
 		return nil, err
 	}
+	covers, err := h.cover(ch, e, rows, l)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, covers...)
 	if err := ch.setWrap(state); err != nil {
 		return nil, err
 	}

@@ -44,11 +44,27 @@ func SealEnvelope(k DeliveryKey, event []byte) ([]byte, error) {
 	return sealEnvelope(k, primitive.NewNonce(), event)
 }
 
+// SealEnvelopeAs is SealEnvelope for an envelope that shall be as long as others
+// beside it: of size bytes, a bucket, or the smallest bucket above that holds the
+// event.
+func SealEnvelopeAs(k DeliveryKey, event []byte, size int) ([]byte, error) {
+	if size > ratchetOverhead && primitive.IsBucket(size) {
+		if padded, ok := primitive.AppendPadded(nil, event, size-ratchetOverhead); ok {
+			return sealPadded(k, primitive.NewNonce(), padded), nil
+		}
+	}
+	return SealEnvelope(k, event)
+}
+
 func sealEnvelope(k DeliveryKey, nonce primitive.Nonce, event []byte) ([]byte, error) {
 	padded, err := pad(event, ratchetOverhead)
 	if err != nil {
 		return nil, err
 	}
+	return sealPadded(k, nonce, padded), nil
+}
+
+func sealPadded(k DeliveryKey, nonce primitive.Nonce, padded []byte) []byte {
 	hint := k.hint(nonce[:])
 	b := make([]byte, 0, len(padded)+ratchetOverhead)
 	b = append(b, byte(FormRatchet))
@@ -56,7 +72,7 @@ func sealEnvelope(k DeliveryKey, nonce primitive.Nonce, event []byte) ([]byte, e
 	b = append(b, hint[:]...)
 	key := k.envelopeKey()
 	defer key.Wipe()
-	return primitive.AppendAES128(b, key, nonce, b, padded), nil
+	return primitive.AppendAES128(b, key, nonce, b, padded)
 }
 
 // Hints reports whether the hint of an envelope of form 2 is that of this key.

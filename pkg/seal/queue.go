@@ -96,6 +96,23 @@ func OpenQueue(key *primitive.KEMPrivateKey, domain string, keyID uint8, sealed 
 	return q, nil
 }
 
+// CheckSealed checks the form of a sealed address, a serialized HPKECiphertext of
+// a QueueConfig: all that somebody can check who does not open it. Anything else
+// is mmr/queue-missing.
+func CheckSealed(sealed []byte) error {
+	r := codec.NewReader(sealed)
+	c := primitive.ReadHPKECiphertext(r, sealedQueueSize)
+	if r.Done() != nil || !validSealed(c) {
+		return mmrerr.QueueMissing
+	}
+	return nil
+}
+
+func validSealed(c primitive.HPKECiphertext) bool {
+	n := len(c.KEMOutput)
+	return len(c.Ciphertext) == sealedQueueSize && (n == primitive.X25519.EncSize() || n == primitive.XWing.EncSize())
+}
+
 // queueContext is {opaque provider_domain<V>; uint8 key_id} of SPEC.md R-50.
 func queueContext(domain string, keyID uint8) []byte {
 	return append(codec.AppendVector(nil, domain), keyID)
@@ -147,10 +164,7 @@ func ParseDelivery(b []byte) (Delivery, error) {
 	d.Sealed = primitive.ReadHPKECiphertext(r, sealedQueueSize)
 	kem := primitive.KEM(r.Uint16())
 	raw := r.Vector(primitive.XWing.PublicKeySize())
-	if r.Done() != nil || !ValidDomain(d.ProviderDomain) || len(d.Sealed.Ciphertext) != sealedQueueSize {
-		return Delivery{}, mmrerr.QueueMissing
-	}
-	if n := len(d.Sealed.KEMOutput); n != primitive.X25519.EncSize() && n != primitive.XWing.EncSize() {
+	if r.Done() != nil || !ValidDomain(d.ProviderDomain) || !validSealed(d.Sealed) {
 		return Delivery{}, mmrerr.QueueMissing
 	}
 	key, err := primitive.ParseKEMPublicKey(kem, raw)
