@@ -9,6 +9,7 @@
 //	gateway/NNN.pem              HPKE keys for requests, 7 days each (SPEC.md R-61)
 //	queue/NNN.pem                relay: HPKE keys for sealed queue ids, 90 days each
 //	token/EPOCH.pem              relay: token issuer keys, one per week (SPEC.md R-82)
+//	token/log                    relay: all of them there ever were
 //	secret.pem                   hub: key of rooms at rest; relay: key of R-53's delays
 //	public/                      what to hand to others
 //
@@ -30,6 +31,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/seal"
+	"github.com/mmrelay/mmrelay/pkg/token"
 )
 
 // Role is what a key directory is for.
@@ -62,6 +64,7 @@ type Set struct {
 	gateway []*hpkeKey
 	queue   []*hpkeKey
 	tokens  []*tokenKey
+	log     []token.LogEntry // of all token keys
 }
 
 // Load reads a key directory made by Generate.
@@ -138,6 +141,7 @@ func (s *Set) Reload() error {
 	}
 	var queue []*hpkeKey
 	var tokens []*tokenKey
+	var log []token.LogEntry
 	if s.role == Provider {
 		if queue, err = queueKeys.load(s.dir); err != nil {
 			return err
@@ -145,10 +149,13 @@ func (s *Set) Reload() error {
 		if tokens, err = loadTokenKeys(s.dir); err != nil {
 			return err
 		}
+		if log, err = loadTokenLog(s.dir); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gateway, s.queue, s.tokens = gateway, queue, tokens
+	s.gateway, s.queue, s.tokens, s.log = gateway, queue, tokens, log
 	return nil
 }
 
@@ -268,6 +275,7 @@ func (s *Set) Published(now time.Time) (*typesv1.PublishedKeys, error) {
 			p.TokenKeys = append(p.TokenKeys, &typesv1.TokenKey{Epoch: t.epoch, Spki: t.spki})
 		}
 	}
+	p.TokenKeyLog = s.tokenLog()
 	if len(p.GatewayKeys) == 0 {
 		return nil, ErrExpired
 	}

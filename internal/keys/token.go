@@ -79,6 +79,9 @@ func rotateTokenKeys(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if err := appendTokenLog(dir, ks); err != nil { // before a key is used
+		return err
+	}
 	for _, k := range ks {
 		if !now.Before(token.Epoch(k.epoch).Expires()) {
 			if err := os.Remove(tokenFile(dir, k.epoch)); err != nil {
