@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/mmrelay/mmrelay/internal/keys"
 	"github.com/mmrelay/mmrelay/internal/relay"
 	"github.com/mmrelay/mmrelay/internal/store"
+	"github.com/mmrelay/mmrelay/pkg/queue"
 )
 
 // RelayConfig is the relay's command line.
@@ -28,10 +30,15 @@ type RelayConfig struct {
 	KeypackageStore string `help:"Store of KeyPackage pools, replay cache and spent tokens." placeholder:"STORE"`
 	QueueStore      string `help:"Store of mailboxes." placeholder:"STORE"`
 
-	OpenRegistration     bool   `help:"Let anybody create an account."`
-	RegistrationCodeFile string `help:"File whose first line must be presented to create an account." type:"existingfile" placeholder:"FILE"`
-	TokensPerDay         int    `help:"Tokens per account and UTC day." default:"500"`
-	ForwardPerMinute     int    `help:"Forwarded requests per account and minute." default:"600"`
+	OpenRegistration     bool          `help:"Let anybody create an account."`
+	RegistrationCodeFile string        `help:"File whose first line must be presented to create an account." type:"existingfile" placeholder:"FILE"`
+	TokensPerDay         int           `help:"Tokens per account and UTC day." default:"500"`
+	ForwardPerMinute     int           `help:"Forwarded requests per account and minute." default:"600"`
+	QueueEntries         int           `help:"Entries that a mailbox holds at most." default:"10000"`
+	QueueBytes           int64         `help:"Bytes that a mailbox holds at most." default:"67108864"`
+	QueueAge             time.Duration `help:"How long a mailbox keeps an entry; its owner can only shorten it." default:"720h"`
+	PushWebhook          string        `help:"URL that is told which mailboxes got entries, by the push tokens of their owners, in batches; https, or http on this machine." placeholder:"URL"`
+	PushInterval         time.Duration `help:"How long wake-ups are collected." default:"5s"`
 }
 
 // RunRelay runs a relay until ctx ends.
@@ -63,7 +70,8 @@ func RunRelay(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	r, err := relay.New(relay.Config{
 		Domain: cfg.Domain, Keys: b.keys, Peers: b.peers, Logger: b.log, Registerer: prefixed, Registration: reg,
 		Queues: stores.queues.Queue, Mailboxes: stores.queues.KV, Packages: stores.packages.KV, Accounts: stores.accounts.KV,
-		Limits:     relay.Limits{TokensPerDay: cfg.TokensPerDay, ForwardPerMinute: cfg.ForwardPerMinute},
+		Limits:     relay.Limits{TokensPerDay: cfg.TokensPerDay, ForwardPerMinute: cfg.ForwardPerMinute, Queue: queue.Limits{MaxEntries: cfg.QueueEntries, MaxBytes: cfg.QueueBytes, MaxAge: cfg.QueueAge}},
+		Push:       relay.Push{URL: cfg.PushWebhook, Interval: cfg.PushInterval},
 		Middleware: tap.middleware(),
 	})
 	if err != nil {

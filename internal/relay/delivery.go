@@ -117,6 +117,9 @@ func (r *Relay) deliver(ctx context.Context, hub string, items []*deliveryv1.Ite
 	for j, res := range rs {
 		switch {
 		case res.Err == nil, errors.Is(res.Err, queue.ErrFull):
+			if res.Err == nil {
+				r.push.add(batch[j].Queue)
+			}
 			status[at[j]] = statusOK // full: the owner sees it, the hub does not (SPEC.md R-53)
 		case errors.Is(res.Err, queue.ErrNotFound):
 			// An address that opens but names no queue, present or deleted within

@@ -14,10 +14,11 @@ import (
 // token is SPEC.md R-85.
 func (r *Relay) methods() map[string]gateway.Method {
 	return map[string]gateway.Method{
-		seal.MethodQueueCreate: {Token: true, Handle: handle(seal.AuthQueue, r.queueCreate)},
-		seal.MethodQueueBlock:  {Handle: handle(seal.AuthQueue, r.queueBlock)},
-		seal.MethodQueueDelete: {Handle: handle(seal.AuthQueue, r.queueDelete)},
-		seal.MethodQueueStat:   {Handle: handle(seal.AuthQueue, r.queueStat)},
+		seal.MethodQueueCreate:  {Token: true, Handle: handle(seal.AuthQueue, r.queueCreate)},
+		seal.MethodQueueBlock:   {Handle: handle(seal.AuthQueue, r.queueBlock)},
+		seal.MethodQueueDelete:  {Handle: handle(seal.AuthQueue, r.queueDelete)},
+		seal.MethodQueueStat:    {Handle: handle(seal.AuthQueue, r.queueStat)},
+		seal.MethodQueueSetPush: {Handle: handle(seal.AuthQueue, r.queueSetPush)},
 
 		seal.MethodPoolCreate:       {Token: true, Handle: handle(seal.AuthPool, r.poolCreate)},
 		seal.MethodPoolSlots:        {Handle: handle(seal.AuthPool, r.poolSlots)},

@@ -10,6 +10,7 @@ type metrics struct {
 	forwarded *prometheus.CounterVec
 	sealCache *prometheus.CounterVec
 	tokens    prometheus.Counter
+	pushes    *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -20,6 +21,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sealCache: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "seal_cache_total", Help: "Sealed addresses looked up in the cache by result."}, []string{"result"}),
 		tokens:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tokens_issued_total", Help: "Blind signatures issued."}),
 	}
-	r.MustRegister(m.listeners, m.delivered, m.forwarded, m.sealCache, m.tokens)
+	m.pushes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "push_requests_total", Help: "Requests to the push webhook by result."}, []string{"result"})
+	r.MustRegister(m.listeners, m.delivered, m.forwarded, m.sealCache, m.tokens, m.pushes)
 	return m
 }

@@ -18,6 +18,7 @@ import (
 //	key        read key, and the day after which entries expire (none yet)
 //	b<handle>  a blocked handle
 //	listener   random id of the newest listener
+//	push       the push token of its owner (push.go)
 //	gone       the mailbox was deleted: the day it happened
 const (
 	nameReadKey  = "key"
@@ -107,6 +108,7 @@ func (r *Relay) deleteMailbox(ctx context.Context, id queue.ID, now time.Time) e
 	_, err := r.cfg.Mailboxes.Apply(ctx, []kv.Op{
 		{Key: mailboxKey(id, nameReadKey)},
 		{Key: mailboxKey(id, nameListener)},
+		{Key: mailboxKey(id, namePush)},
 		{Key: mailboxKey(id, nameGone), Value: binary.BigEndian.AppendUint32(nil, seal.Day(now)), TTL: goneFor},
 	})
 	if err != nil {

@@ -67,6 +67,8 @@ type Config struct {
 	// DeliverLatency is the minimum time a delivery batch takes, so that its
 	// answer does not tell what happened inside (SPEC.md R-53). 0 means 5 ms.
 	DeliverLatency time.Duration
+	// Push wakes clients that are not listening.
+	Push Push
 	// Middleware, if not nil, wraps the handlers behind the gateway.
 	Middleware gateway.Middleware
 }
@@ -95,17 +97,21 @@ type Relay struct {
 	redeemer *redeem.Redeemer
 	seals    *sealCache
 	rates    *rates
+	push     *pusher // nil: no wake-ups
 	stopping chan struct{}
 	stopOnce sync.Once
 }
 
-// New builds a relay. It opens nothing and starts nothing.
+// New builds a relay. Stop ends what it starts.
 func New(cfg Config) (*Relay, error) {
 	if cfg.Domain == "" || cfg.Keys == nil || cfg.Peers == nil || cfg.Queues == nil || cfg.Mailboxes == nil || cfg.Packages == nil || cfg.Accounts == nil {
 		return nil, errors.New("relay: incomplete configuration")
 	}
 	if cfg.DeliverLatency == 0 {
 		cfg.DeliverLatency = 5 * time.Millisecond
+	}
+	if err := cfg.Push.valid(); err != nil {
+		return nil, err
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	r := &Relay{cfg: cfg, metrics: newMetrics(cfg.Registerer), seals: newSealCache(100_000), rates: newRates(cfg.Limits.ForwardPerMinute), stopping: make(chan struct{})}
@@ -122,6 +128,10 @@ func New(cfg Config) (*Relay, error) {
 	if ds := append(cfg.Peers.Domains(peer.Hub), cfg.Peers.Domains(peer.Provider)...); onlyOwn(ds, cfg.Domain) {
 		// SPEC.md R-60: forwarding to oneself hides nothing.
 		cfg.Logger.Error("configuration: this relay's own domain is its only target: forwarding hides no address", "reason", "own-target-only")
+	}
+	if cfg.Push.URL != "" {
+		r.push = newPusher(r, cfg.Push)
+		go r.push.run() // until Stop
 	}
 	return r, nil
 }
@@ -149,8 +159,8 @@ func (r *Relay) RegisterPeers(s grpc.ServiceRegistrar) {
 	deliveryv1.RegisterDeliveryServiceServer(s, &DeliveryService{r: r})
 }
 
-// Stop ends listening streams with a reason, so that a graceful stop need not
-// wait for them.
+// Stop ends wake-ups, and listening streams with a reason, so that a graceful
+// stop need not wait for them.
 func (r *Relay) Stop() { r.stopOnce.Do(func() { close(r.stopping) }) }
 
 // Ready reports whether the relay can do its work: its stores answer and it has

@@ -46,6 +46,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/token"
 )
 
 var grpcBackoff = grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: .2, MaxDelay: 10 * time.Second}
@@ -123,8 +124,9 @@ type Client struct {
 	devicesAfter time.Time // see upkeep
 	overflown    uint64    // the mailbox's count of refused envelopes, as last seen
 
-	tokenMu sync.Mutex // guards tokens
+	tokenMu sync.Mutex // guards tokens and issuer
 	tokens  map[string][][]byte
+	issuer  []token.LogEntry // the own issuer's list of keys, as last seen
 
 	readyMu sync.Mutex // held while the account is being completed
 }
@@ -267,6 +269,11 @@ func (c *Client) load(m map[string][]byte) error {
 	}
 	if _, ok := m[recMailbox]; ok {
 		if err := load(m, recMailbox, &c.mailbox); err != nil {
+			return err
+		}
+	}
+	if _, ok := m[recIssuer]; ok {
+		if err := load(m, recIssuer, &c.issuer); err != nil {
 			return err
 		}
 	}

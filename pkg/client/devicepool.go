@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -37,21 +38,10 @@ func (c *Client) tendPool(ctx context.Context, s *connectionState) error {
 		return err
 	}
 	to := providerOf(c.account.Domain)
-	if len(s.Slots) > 0 && !slices.ContainsFunc(s.Slots, func(x []byte) bool { return string(x) == string(c.account.SlotID) }) {
-		slots := append(slices.Clone(s.Slots), c.account.SlotID)
-		err := c.do(ctx, call{to: to, method: seal.MethodPoolSlots, kind: seal.AuthPool, signer: upload, body: &relayv1.PoolSlotsRequest{PoolId: id[:], Slots: slots}}, &relayv1.PoolSlotsResponse{})
-		if err != nil {
-			return err
-		}
-		s.Slots = slots
-		b := make(batch)
-		if err := b.put(recConn+s.Peer, s); err != nil {
-			return err
-		}
-		if err := c.tellDevices(&deviceMessage{Connections: []*connectionState{s}}, b); err != nil {
-			return err
-		}
-		if err := c.store.Write(b); err != nil {
+	if _, ok := s.Slots[c.account.Device]; !ok && len(s.Slots) > 0 {
+		slots := maps.Clone(s.Slots)
+		slots[c.account.Device] = c.account.SlotID
+		if err := c.setSlots(ctx, s, slots); err != nil {
 			return err
 		}
 	}
@@ -64,6 +54,31 @@ func (c *Client) tendPool(ctx context.Context, s *connectionState) error {
 		return err
 	}
 	return c.uploadSets(ctx, s, missing, fresh, lastResort, make(batch))
+}
+
+// setSlots says which devices a pool's sets must have a package of.
+func (c *Client) setSlots(ctx context.Context, s *connectionState, slots map[string][]byte) error {
+	id, upload, err := s.pool()
+	if err != nil {
+		return err
+	}
+	req := &relayv1.PoolSlotsRequest{PoolId: id[:]}
+	for _, device := range slices.Sorted(maps.Keys(slots)) {
+		req.Slots = append(req.Slots, slots[device])
+	}
+	err = c.do(ctx, call{to: providerOf(c.account.Domain), method: seal.MethodPoolSlots, kind: seal.AuthPool, signer: upload, body: req}, &relayv1.PoolSlotsResponse{})
+	if err != nil {
+		return err
+	}
+	s.Slots = slots
+	b := make(batch)
+	if err := b.put(recConn+s.Peer, s); err != nil {
+		return err
+	}
+	if err := c.tellDevices(&deviceMessage{Connections: []*connectionState{s}}, b); err != nil {
+		return err
+	}
+	return c.store.Write(b)
 }
 
 // poolGap is a set of another device without a package of this one.

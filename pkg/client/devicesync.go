@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -191,7 +192,7 @@ func (c *Client) learnConnection(conn *connectionState, b batch) error {
 	}
 	old := c.conns[conn.Peer]
 	if old != nil && old.Complete && string(old.OwnToken) == string(conn.OwnToken) {
-		if len(conn.Slots) > len(old.Slots) {
+		if len(conn.Slots) > 0 && !maps.EqualFunc(conn.Slots, old.Slots, bytes.Equal) {
 			old.Slots = conn.Slots
 			return b.put(recConn+conn.Peer, old)
 		}

@@ -76,13 +76,25 @@ func (c *Client) makeDelivery(ctx context.Context) (mls.Extension, *primitive.KE
 	}
 	q := seal.QueueConfig{NotAfterDay: seal.Day(time.Unix(int64(best.NotAfter), 0))}
 	copy(q.QueueID[:], c.account.QueueID)
-	copy(q.Handle[:], random(16))
+	if q.Handle, err = c.handle(key.Public()); err != nil {
+		return mls.Extension{}, nil, err
+	}
 	d, err := seal.NewDelivery(best.Key, c.account.Domain, best.ID, q, key.Public())
 	if err != nil {
 		return mls.Extension{}, nil, err
 	}
 	data, err := d.AppendBinary(nil)
 	return mls.Extension{Type: mls.ExtensionType(pseudonym.ExtensionDelivery), Data: data}, key, err
+}
+
+// handle is the name by which the relay can block one address of the mailbox
+// (SPEC.md R-54): random to others, and found again from the leaf's delivery key.
+func (c *Client) handle(delivery primitive.KEMPublicKey) ([16]byte, error) {
+	key, err := secretOf(c.account.QueueKey)
+	if err != nil {
+		return [16]byte{}, err
+	}
+	return [16]byte(primitive.ExpandWithLabel(key, "mmr handle", delivery.Bytes(), 16)), nil
 }
 
 // newest returns the valid configuration that began last: everybody seals to the

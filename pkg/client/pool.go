@@ -26,7 +26,7 @@ func (c *Client) newConnection(ctx context.Context, peer string) (*connectionSta
 		return nil, nil, err
 	}
 	s := &connectionState{
-		Peer: peer, OwnKey: random(32), OwnToken: random(32), UploadKey: slices.Clone(upload.Raw().Bytes()), PoolSeed: random(32), Slots: [][]byte{c.account.SlotID},
+		Peer: peer, OwnKey: random(32), OwnToken: random(32), UploadKey: slices.Clone(upload.Raw().Bytes()), PoolSeed: random(32), Slots: map[string][]byte{c.account.Device: c.account.SlotID},
 	}
 	token, err := secretOf(s.OwnToken)
 	if err != nil {

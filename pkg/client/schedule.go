@@ -19,13 +19,17 @@ import (
 //
 //	seal/<room>   a path commit with fresh keys, address and credential
 //	quiet/<room>  a catch-up in a room that was silent
+//	oust/<room>   the removal of lost devices (§21, A9)
 //	pool/<peer>   the pool of a connection
 //	packages      connection packages
 //	tokens        tokens ahead of need
 //	renew         the client's certificates
 type schedule map[string]int64 // Unix seconds
 
-const recSchedule = "schedule"
+const (
+	recSchedule = "schedule"
+	recIssuer   = "issuer" // the own issuer's list of token keys
+)
 
 const (
 	day         = 24 * time.Hour
@@ -35,6 +39,7 @@ const (
 	jobPool     = "pool/"
 	jobSeal     = "seal/"
 	jobQuiet    = "quiet/"
+	jobOust     = "oust/"
 )
 
 // between draws a time from now.
@@ -52,7 +57,7 @@ func (c *Client) jobs() []string {
 	for peer, conn := range c.conns {
 		if len(conn.UploadKey) > 0 {
 			want[jobPool+peer] = func() int64 {
-				if conn.Complete && !slices.ContainsFunc(conn.Slots, func(s []byte) bool { return string(s) == string(c.account.SlotID) }) {
+				if _, ours := conn.Slots[c.account.Device]; conn.Complete && !ours {
 					return time.Now().Unix() // another device's
 				}
 				return between(6*time.Hour, day)
@@ -62,6 +67,9 @@ func (c *Client) jobs() []string {
 	for id, r := range c.rooms {
 		if r.g.Status() == member.Active && !r.st.Removed && !r.st.Forked && !r.st.Locked {
 			want[jobSeal+id] = func() int64 { return between(time.Hour, day) } // a new member's first one
+			if len(c.ousted(r, c.account.Ousted)) > 0 {
+				want[jobOust+id] = func() int64 { return between(0, 6*time.Hour) }
+			}
 			want[jobQuiet+id] = func() int64 { return between(day, 3*day) }
 		}
 	}
@@ -123,6 +131,12 @@ func (c *Client) job(ctx context.Context, name string) (int64, error) {
 			return between(day, 2*day), nil
 		}
 		return between(20*day, 30*day), c.update(ctx, r, func() (*plan, error) { return &plan{rekey: true}, nil })
+	case jobOust:
+		r := c.rooms[rest]
+		if r == nil || r.st.Suspect || r.st.Stuck != nil {
+			return between(time.Hour, 6*time.Hour), nil
+		}
+		return between(time.Hour, 6*time.Hour), c.oust(ctx, r, c.account.Ousted...)
 	case jobQuiet:
 		r := c.rooms[rest]
 		if r == nil || r.st.Suspect || r.st.Stuck != nil {
@@ -166,6 +180,16 @@ func (c *Client) Maintain(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Hurry makes all periodic work due now, which links rooms with each other for
+// those who watch: for tests, and for a device that is about to be thrown away.
+func (c *Client) Hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range c.jobs() {
+		c.due[name] = 0
+	}
 }
 
 // tendPackages publishes connection packages anew when they are old or few, if

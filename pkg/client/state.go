@@ -56,8 +56,9 @@ type accountState struct {
 	QueueKey []byte // Ed25519 seed
 	SlotID   []byte // this client's slot in its pools
 
-	DeviceKey  []byte `json:",omitempty"` // X25519, while a device waits to be added
-	DeviceRoom []byte `json:",omitempty"` // the room of this user's devices
+	DeviceKey  []byte   `json:",omitempty"` // X25519, while a device waits to be added
+	DeviceRoom []byte   `json:",omitempty"` // the room of this user's devices
+	Ousted     []string `json:",omitempty"` // lost devices, to be removed from rooms
 }
 
 // mailboxState is how far the mailbox was read.
@@ -79,8 +80,8 @@ type connectionState struct {
 	UploadKey []byte // Ed25519 seed of the pool
 	PoolSeed  []byte // derives user pseudonyms
 	PoolNext  uint64
-	Room      []byte   // connection room
-	Slots     [][]byte `json:",omitempty"` // of this user's devices in the pool
+	Room      []byte            // connection room
+	Slots     map[string][]byte `json:",omitempty"` // in the pool, by device of this user
 
 	PeerKey      []byte
 	PeerToken    []byte

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
+	typesv1 "github.com/mmrelay/mmrelay/gen/mmr/types/v1"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 	"github.com/mmrelay/mmrelay/pkg/token"
 )
@@ -131,10 +132,37 @@ func (c *Client) issuerKey(ctx context.Context, audience string) (token.Publishe
 			c.forgetRedeemer(audience) // perhaps its list is older than the key
 			return token.PublishedKey{}, err
 		}
+		if err := c.checkIssuer(own.raw, k); err != nil {
+			return token.PublishedKey{}, err
+		}
 		return k, nil
 	}
 	c.t.forget(providerOf(c.account.Domain))
 	return token.PublishedKey{}, errors.New("client: the provider publishes no token key of this week")
+}
+
+// checkIssuer compares the issuer's list of keys with what this client has seen
+// of it before, and keeps it (SPEC.md R-83). tokenMu is held.
+func (c *Client) checkIssuer(p *typesv1.PublishedKeys, key token.PublishedKey) error {
+	var log []token.LogEntry
+	for _, e := range p.GetTokenKeyLog() {
+		if len(e.GetTokenKeyId()) != token.KeyIDSize {
+			return token.ErrInconsistent
+		}
+		log = append(log, token.LogEntry{Epoch: token.Epoch(e.GetEpoch()), ID: token.KeyID(e.GetTokenKeyId())})
+	}
+	if err := token.CheckLog(c.issuer, log, key); err != nil {
+		return err
+	}
+	if len(log) == len(c.issuer) {
+		return nil
+	}
+	c.issuer = log
+	b := make(batch)
+	if err := b.put(recIssuer, log); err != nil {
+		return err
+	}
+	return c.store.Write(b)
 }
 
 // redeemerOf returns the service that an audience names. A relay publishes with

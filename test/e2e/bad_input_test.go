@@ -483,6 +483,9 @@ func TestBadInputProvider(t *testing.T) {
 			variant{"short handle", change(block, func(m *relayv1.QueueBlockRequest) { m.Handle = m.Handle[1:] }), nil, mmrerr.Malformed}))
 		g.method(t, reader(seal.MethodQueueDelete, &relayv1.QueueDeleteRequest{QueueId: id}))
 		g.method(t, reader(seal.MethodQueueStat, &relayv1.QueueStatRequest{QueueId: id}))
+		push := &relayv1.QueueSetPushRequest{QueueId: id, Token: randomBytes(100)}
+		g.method(t, reader(seal.MethodQueueSetPush, push,
+			variant{"long token", change(push, func(m *relayv1.QueueSetPushRequest) { m.Token = randomBytes(513) }), nil, mmrerr.Malformed}))
 	})
 	g.complete(t)
 	right := spec{method: seal.MethodQueueStat, kind: seal.AuthQueue, signer: queueKey, body: &relayv1.QueueStatRequest{QueueId: bob.Account.QueueID}}

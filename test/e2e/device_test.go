@@ -80,7 +80,9 @@ func TestDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.carol.waitFor("join", func(e client.Event) bool { return e.Kind == client.KindJoined && e.Room == room })
-	laptop.Maintain(ctx)
+	if err := laptop.Maintain(ctx); err != nil {
+		t.Fatal(err)
+	}
 	third, err := w.bob.CreateRoom(ctx, "hub.example")
 	if err != nil {
 		t.Fatal(err)
@@ -102,4 +104,44 @@ func TestDevices(t *testing.T) {
 	w.alice.waitFor("leaving", func(e client.Event) bool {
 		return (e.Kind == client.KindRemoved || e.Kind == client.KindLeft) && e.Room == third
 	})
+}
+
+// TestLostDevice: a device that was lost has no session, is in no new set, and
+// leaves the user's rooms (SPEC.md §21, A9).
+func TestLostDevice(t *testing.T) {
+	ctx := within(t)
+	w := newTrio(ctx, t)
+	room := w.room(ctx, t, []*person{w.bob})
+	laptop := w.secondDevice(ctx, t, w.alice, "alice-laptop")
+	laptop.waitFor("joining the room", func(e client.Event) bool { return e.Kind == client.KindJoined && e.Room == room })
+	laptop.waitFor("the connection with bob", func(e client.Event) bool { return e.Kind == client.KindConnected && e.User == w.bob.User() })
+	if err := laptop.Maintain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*person{w.alice, w.bob, laptop} {
+		p.leaves(t, room, w.alice.User(), 2)
+	}
+	if err := w.alice.RemoveDevice(ctx, "alice-phone"); err == nil {
+		t.Error("a device removes itself")
+	}
+	if err := w.alice.RemoveDevice(ctx, "alice-laptop"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.alice.Devices(); len(got) != 1 {
+		t.Errorf("devices %v", got)
+	}
+	w.alice.Hurry()
+	w.bob.leaves(t, room, w.alice.User(), 1)
+	if _, err := laptop.Requests(ctx); err == nil {
+		t.Error("the lost device's session is served")
+	}
+	other, err := w.bob.CreateRoom(ctx, "hub.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.bob.Add(ctx, other, w.alice.User()); err != nil {
+		t.Fatal(err)
+	}
+	w.alice.waitFor("join", func(e client.Event) bool { return e.Kind == client.KindJoined && e.Room == other })
+	w.bob.leaves(t, other, w.alice.User(), 1)
 }
