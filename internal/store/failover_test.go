@@ -1,14 +1,22 @@
 package store_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/internal/kv/kvtest"
 	"github.com/mmrelay/mmrelay/internal/redistest"
 	"github.com/mmrelay/mmrelay/internal/store"
 	"github.com/mmrelay/mmrelay/pkg/queue"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest"
 )
 
 // TestClusterFailover runs the load on three masters and three replicas with
@@ -61,6 +69,69 @@ func TestClusterFailover(t *testing.T) {
 	rep, err := l.s.Audit(t.Context(), nil, false)
 	if err != nil || !rep.Sound() {
 		t.Errorf("audit: %v, %v", rep, err)
+	}
+}
+
+// TestFailoverLinearizable records what clients of queues and records on a cluster
+// with wait=1 are answered while masters are killed and replicas take over, and
+// asserts that it could have come about one call after another.
+func TestFailoverLinearizable(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster of six")
+	}
+	c := redistest.StartReplicated(t, 3)
+	stores := []*store.Stores{open(t, c.URL()+"?wait=1", "hub"), open(t, c.URL()+"?wait=1", "hub")}
+	queues := []queue.ID{"a", "b", "c", "d"}
+	for _, id := range queues {
+		mustDo(t, stores[0].Queue.Create(t.Context(), id, queue.Limits{}))
+	}
+	qh, kh := new(queuetest.History), new(kvtest.History)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var calls atomic.Int64
+	for i := range 4 {
+		q, k := qh.Client(stores[i%2].Queue), kh.Client(stores[i%2].KV)
+		r := rand.New(rand.NewPCG(uint64(i), 3))
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				pause := 15 * time.Millisecond
+				if !queuetest.RandomCall(context.WithoutCancel(t.Context()), q, queues[r.IntN(len(queues))], r, fmt.Sprint(i, " ", n)) {
+					pause = 300 * time.Millisecond // few open outcomes, which make the search long
+				}
+				if !kvtest.RandomCall(context.WithoutCancel(t.Context()), k, fmt.Sprint("g", r.IntN(4)), r, fmt.Sprint(i, " ", n)) {
+					pause = 300 * time.Millisecond
+				}
+				calls.Add(2)
+				select {
+				case <-stop:
+					return
+				case <-time.After(pause):
+				}
+			}
+		})
+	}
+	progress := func() {
+		for from := calls.Load(); calls.Load() < from+120; {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	progress()
+	for range 2 {
+		m := c.Masters()[0]
+		heir := c.ReplicaOf(m)
+		m.Kill()
+		c.Eventually("the replica takes over", heir.IsMaster)
+		m.Restart()
+		c.Eventually("the old master is in step", m.InStep)
+		progress()
+	}
+	close(stop)
+	wg.Wait()
+	qh.Check(t)
+	kh.Check(t)
+	for what, h := range map[string]interface{ Ops() (int, int) }{"queues": qh, "records": kh} {
+		all, unknown := h.Ops()
+		t.Logf("%s: %d calls, %d with unknown outcome", what, all, unknown)
 	}
 }
 

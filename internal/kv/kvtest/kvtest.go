@@ -66,6 +66,7 @@ func Run(t *testing.T, open Open) {
 		{"Reopen", Reopen},
 		{"Peers", Share},
 		{"Audit", Audit},
+		{"Linearizable", Linearizable},
 		{"Model", Model},
 		{"Faults", Faults},
 	} {

@@ -68,6 +68,7 @@ func Run(t *testing.T, open Open) {
 		{"Watch", Watch},
 		{"Peers", Share},
 		{"Audit", Audit},
+		{"Linearizable", Linearizable},
 		{"Model", Model},
 		{"Faults", Faults},
 	} {
