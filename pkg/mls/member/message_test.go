@@ -252,6 +252,81 @@ func TestRetireClearsUsedSecrets(t *testing.T) {
 	}
 }
 
+// Numbers 12 and 18, in memory: after every kind of step, what the old state
+// held and the next one does not is cleared.
+func TestRetireWipesMemory(t *testing.T) {
+	w := world(t, 3)
+	w.NoReload = true
+	a, b, c := w.Clients[0], w.Clients[1], w.Clients[2]
+	step := func(name string, who *mlstest.Client, gone int, f func(g *member.Group) (*member.Group, error)) {
+		t.Helper()
+		old := who.Group
+		var before []suite.Secret
+		old.EachSecret(func(s suite.Secret) {
+			if s.IsSet() {
+				before = append(before, s)
+			}
+		})
+		next, err := f(old)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		kept := map[suite.Secret]bool{}
+		next.EachSecret(func(s suite.Secret) { kept[s] = true })
+		old.Retire(next)
+		wiped := 0
+		for _, s := range before {
+			if kept[s] == !s.IsSet() {
+				t.Errorf("%s: a secret is kept %v and cleared %v", name, kept[s], !s.IsSet())
+			}
+			if !s.IsSet() {
+				wiped++
+			}
+		}
+		if wiped < gone {
+			t.Errorf("%s: %d of %d secrets cleared, want %d at least", name, wiped, len(before), gone)
+		}
+		who.Group = next
+	}
+	process := func(msg []byte) func(g *member.Group) (*member.Group, error) {
+		return func(g *member.Group) (*member.Group, error) {
+			next, _, err := g.Process(msg)
+			return next, err
+		}
+	}
+	confirm := func(g *member.Group) (*member.Group, error) {
+		next, _, err := g.Confirm()
+		return next, err
+	}
+	msg := send(t, a, "x")
+	step("reading", b, 1, process(msg))
+	step("sending", a, 1, func(g *member.Group) (*member.Group, error) {
+		next, _, err := g.Send([]byte("x"), member.SendOptions{})
+		return next, err
+	})
+	stage := func(who *mlstest.Client, ps ...*mls.ProposalBody) (commit []byte) {
+		step("staging", who, 0, func(g *member.Group) (*member.Group, error) {
+			next, staged, err := g.Stage(member.CommitOptions{ByValue: ps})
+			if err == nil {
+				commit = staged.Commit()
+			}
+			return next, err
+		})
+		return commit
+	}
+	stage(b)
+	step("discarding", b, 10, func(g *member.Group) (*member.Group, error) { return g.Discard() })
+	stage(c)
+	commit := stage(a)
+	step("confirming", a, 8, confirm)
+	step("processing a commit", b, 8, process(commit))
+	step("losing a race", c, 18, process(commit))
+	step("reading the new epoch", c, 1, process(send(t, a, "x")))
+	commit = stage(a, mls.RemoveProposal(c.Group.OwnLeaf()))
+	step("being removed", c, 15, process(commit))
+	step("removing", a, 8, confirm)
+}
+
 // Number 19.
 func TestStateDoesNotGrow(t *testing.T) {
 	w := world(t, 4)

@@ -216,6 +216,9 @@ var commits = []mutant{
 		{listFile, "\t\tcase wire.ProposalExternalInit:\n\t\t\treturn wire.Refuse(wire.RuleExternalInit)\n", ""},
 		{proposalsFile, "\t\treturn wire.Refuse(wire.RuleExternalInit)\n", ""},
 	}},
+	{53, "a reference in an external commit", ".", "TestExternalCommitProposals", []edit{off(proposalsFile, "if sender.Type == wire.SenderNewMemberCommit {")}},
+	{53, "an external commit without a path", ".", "TestPathRequired", []edit{off(contentFile, "if c.Commit.Path == nil {")}},
+	{53, "the init secret is the group's own", "member", "TestFalseExternalPub", []edit{off(receiveFile, "if p.External {")}},
 	{54, "the leaves of a commit are not held against the group", ".", "TestTreeValidAfterCommit", []edit{
 		off(prepareFile, "if err := p.checkLeaves(); err != nil {"),
 	}},

@@ -151,6 +151,9 @@ var lessons = []mutant{
 	{12, "a removed member keeps its epoch", "member", "TestOwnRemoval", []edit{{
 		receiveFile, "*n = Group{opts: g.opts, last: g.cur.pub,", "*n = Group{opts: g.opts, last: g.cur.pub, cur: g.cur,",
 	}}},
+	{12, "a removed member's secrets stay in memory", "member", "TestRetireWipesMemory", []edit{{
+		"member/retire.go", "\t\tif !kept[s] {\n\t\t\ts.Wipe()", "\t\tif !kept[s] && next != nil && next.cur != nil {\n\t\t\ts.Wipe()",
+	}}},
 	{13, "an Update by value", ".", "TestUpdateByValue", []edit{{listFile, "case p.Ref == nil: //", "case false: //"}}},
 	{13, "an Update of somebody else's leaf", ".", "TestUpdateByValue", []edit{
 		off(leafFile, "if err := checkLeaf(s.suite, leaf, s.context.GroupID, i); err != nil {"),
@@ -199,6 +202,18 @@ var lessons = []mutant{
 	}},
 	{18, "past epochs stay for ever", "member", "TestStolenStateReadsNothingOld", []edit{{
 		pastFile, "window(prepend(old.retirement(e.pub), g.past), l.PastEpochs)", "prepend(old.retirement(e.pub), g.past)",
+	}}},
+	{18, "used keys stay in memory", "internal/secret", "TestUsedKeysAreGone", []edit{{
+		secretTree, "\t\tif !kept[s] {\n\t\t\ts.Wipe()", "\t\tif kept[s] {\n\t\t\t_ = s",
+	}}},
+	{18, "used keys stay in memory, seen by members", "member", "TestRetireWipesMemory", []edit{{
+		secretTree, "\t\tif !kept[s] {\n\t\t\ts.Wipe()", "\t\tif kept[s] {\n\t\t\t_ = s",
+	}}},
+	{18, "secrets of the old epoch stay in memory", "member", "TestRetireWipesMemory", []edit{{
+		"member/retire.go", "\t\tif !kept[s] {\n\t\t\ts.Wipe()", "\t\tif kept[s] {\n\t\t\t_ = s",
+	}}},
+	{18, "what the next state holds is cleared too", "member", "TestRetireWipesMemory", []edit{{
+		"member/retire.go", "\t\tif !kept[s] {\n\t\t\ts.Wipe()", "\t\tif true {\n\t\t\ts.Wipe()",
 	}}},
 	{19, "resumption secrets stay for ever", "member", "TestStateDoesNotGrow", []edit{{
 		pastFile, "window(prepend(r, g.resumption), l.ResumptionSecrets)", "prepend(r, g.resumption)",
