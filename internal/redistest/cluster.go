@@ -27,7 +27,8 @@ type Cluster struct {
 func StartCluster(tb testing.TB, n int) *Cluster { return startCluster(tb, n, 5*time.Second, false) }
 
 // StartReplicated starts a cluster of n masters, each with one replica, that takes
-// a second to notice that a node is gone. Nodes keep an append-only file.
+// a second to notice that a node is gone. Nodes keep an append-only
+// file, synced every second.
 func StartReplicated(tb testing.TB, n int) *Cluster {
 	tb.Helper()
 	const timeout = time.Second
@@ -55,7 +56,7 @@ func StartReplicated(tb testing.TB, n int) *Cluster {
 }
 
 func startNode(tb testing.TB, timeout time.Duration, aof bool) *Server {
-	return Start(tb, Options{TCP: true, AOF: aof, Args: []string{
+	return Start(tb, Options{TCP: true, AOF: aof, Fsync: "everysec", Args: []string{
 		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(tb)), "--cluster-node-timeout", strconv.FormatInt(timeout.Milliseconds(), 10),
 		"--cluster-allow-replica-migration", "no",
 	}})

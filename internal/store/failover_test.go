@@ -76,6 +76,7 @@ func TestClusterFailover(t *testing.T) {
 // with wait=1 are answered while masters are killed and replicas take over, and
 // asserts that it could have come about one call after another.
 func TestFailoverLinearizable(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	if testing.Short() {
 		t.Skip("starts a cluster of six")
 	}
@@ -139,6 +140,7 @@ func TestFailoverLinearizable(t *testing.T) {
 // Sentinels: the master is killed, the replica is promoted, the old master comes
 // back as its replica.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	if testing.Short() {
 		t.Skip("waits for Sentinels")
 	}
@@ -159,6 +161,7 @@ func TestSentinelFailover(t *testing.T) {
 // append without it is answered and lost when the replica takes over; with it, the
 // caller is told that it may be.
 func TestWaitWindow(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for _, wait := range []bool{false, true} {
 		master := redistest.Start(t, redistest.Options{TCP: true, AOF: true})
 		replica := master.StartReplica(redistest.Options{AOF: true})
@@ -216,6 +219,7 @@ func TestKillWithAOF(t *testing.T) {
 
 // TestRedisTLS asserts that rediss:// works, and with nobody but the server meant.
 func TestRedisTLS(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	server := redistest.Start(t, redistest.Options{TLS: true})
 	s := open(t, server.URL(), "hub")
 	write(t, s)
@@ -243,6 +247,7 @@ func TestRedisTLS(t *testing.T) {
 // all keys of a group or a queue are in one slot, by a tag that is not empty, and
 // that nothing else is written but the few keys that stand alone.
 func TestHashTags(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	if testing.Short() {
 		t.Skip("starts a cluster")
 	}
