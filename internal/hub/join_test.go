@@ -52,6 +52,7 @@ type join struct {
 	resync  *mls.LeafIndex
 	tree    treeWrite // with delta: by link; else the joiner seals its link key to the members
 	sealed  bool      // joiner_link instead of the delta
+	dry     bool      // it is not sent
 	aad     func(pseudonym.AAD) []byte
 	info    member.GroupInfoOptions
 	request func(*hubv1.ExternalJoinRequest)
@@ -108,6 +109,9 @@ func (w *world) join(j join) (*party, *hubv1.ExternalJoinRequest, call, error) {
 	k := call{method: seal.MethodExternalJoin, groupID: groupID, kind: seal.AuthNewLeaf, signer: j.id.key(w.t), issuer: j.id.tbs.User.Host(), ear: j.from.ear}
 	if j.call != nil {
 		j.call(&k)
+	}
+	if j.dry {
+		return nil, req, k, nil
 	}
 	res, err := do(w, k, req, new(hubv1.ExternalJoinResponse))
 	if err != nil {

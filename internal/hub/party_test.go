@@ -54,6 +54,7 @@ type creation struct {
 	info       member.GroupInfoOptions
 	delta      func(*treewrap.Delta)
 	noDelta    bool
+	dry        bool // it is not sent
 	request    func(*hubv1.CreateRoomRequest)
 	call       func(*call)
 }
@@ -101,6 +102,9 @@ func (w *world) create(c creation) (*party, error) {
 	k := call{method: seal.MethodCreateRoom, groupID: groupID, kind: seal.AuthNewLeaf, signer: c.id.key(w.t), issuer: "a.example", ear: p.ear}
 	if c.call != nil {
 		c.call(&k)
+	}
+	if c.dry {
+		return p, nil
 	}
 	_, err = do(w, k, req, new(hubv1.CreateRoomResponse))
 	return p, err
