@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mmrelay/mmrelay/internal/hub"
 	"github.com/mmrelay/mmrelay/internal/store"
 	"github.com/mmrelay/mmrelay/pkg/queue/audit"
 )
@@ -132,7 +133,7 @@ func (k *storeFreeze) Run(e *env) error {
 }
 
 // inspectors know the rows of each kind beyond what backends know.
-var inspectors = map[string]store.Inspector{}
+var inspectors = map[string]store.Inspector{"hub": hub.Inspector{}}
 
 type storeCheck struct {
 	Store storeArg `arg:"" help:"A store as --store of a daemon names it, @FILE with that in its first line, or pebble:BACKUP."`
