@@ -164,7 +164,6 @@ func BenchmarkEngine(b *testing.B) {
 
 func benchmarkGroup(b *testing.B, name string, w *mlstest.World) {
 	b.Helper()
-	b.Logf("%d members", w.Server.Len())
 	g, other := w.Clients[0].Group, w.Clients[1].Group
 	check := func(err error) {
 		b.Helper()
