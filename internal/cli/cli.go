@@ -35,9 +35,17 @@ type commands struct {
 	Requests    requestsCmd    `cmd:"" help:"List connection requests that wait for an answer."`
 	Accept      acceptCmd      `cmd:"" help:"Accept a connection request."`
 	Reject      rejectCmd      `cmd:"" help:"Reject a connection request; the other side is not told."`
+	Disconnect  disconnectCmd  `cmd:"" help:"End a connection; the other side is not told."`
 	Connections connectionsCmd `cmd:"" help:"List the users this client is connected with."`
 	Room        roomCmd        `cmd:"" help:"Create, list and change rooms."`
+	Device      deviceCmd      `cmd:"" help:"Use several devices."`
+	Verify      verifyCmd      `cmd:"" help:"Show the safety code of a user, to be compared with what they see."`
+	Report      reportCmd      `cmd:"" help:"Report a message to the room's hub as abuse."`
+	Disclose    discloseCmd    `cmd:"" help:"Prove to a provider which of its users a member is."`
 	Send        sendCmd        `cmd:"" help:"Send a message to a room."`
+	Chat        chatCmd        `cmd:"" help:"Talk in a room: lines you type are sent."`
+	Tokens      tokensCmd      `cmd:"" help:"Count the unspent tokens by service."`
+	Maintain    maintainCmd    `cmd:"" help:"Do periodic work now; 'mmr listen' does it by itself."`
 	Listen      listenCmd      `cmd:"" help:"Print what happens, as it happens."`
 	Ping        pingCmd        `cmd:"" help:"Check that a hub or relay answers."`
 	Inspect     inspectCmd     `cmd:"" help:"Say what an MLS message or a join link is."`
@@ -97,6 +105,9 @@ var hints = []struct {
 	{client.ErrNoConnection, "connect first: 'mmr connect USER --hub HUB', and the other side accepts"},
 	{client.ErrUnverified, "check the trust directory; somebody may be impersonating this user"},
 	{client.ErrForked, "ask another member to add you to a new room"},
+	{client.ErrLocked, "make a new room with its members"},
+	{client.ErrStuck, "let 'mmr listen' run, or try 'mmr room resync'"},
+	{client.ErrSuspect, "'mmr room list' shows the room; 'mmr room continue' uses it again"},
 	{mmrerr.NoConsent, "the user does not exist, has no packages left, or did not give consent; which of these it is, nobody is told"},
 	{mmrerr.TokenInvalid, "the service may not trust your provider yet; try again in a minute"},
 	{mmrerr.RateLimited, "wait a while"},

@@ -9,27 +9,20 @@ import (
 )
 
 type roomCmd struct {
-	Create  roomCreate  `cmd:"" help:"Create a room at a hub."`
-	List    roomList    `cmd:"" help:"List rooms and their members."`
-	Add     roomAdd     `cmd:"" help:"Add users this client is connected with."`
-	Remove  roomRemove  `cmd:"" help:"Remove a user with all devices."`
-	Link    roomLink    `cmd:"" help:"Make a secret link by which its holder can join."`
-	Join    roomJoin    `cmd:"" help:"Join a room by a link."`
-	Refresh roomRefresh `cmd:"" help:"Replace this client's keys and address in a room."`
-}
-
-type roomCreate struct {
-	Hub string `help:"Domain of the hub." required:"" placeholder:"DOMAIN"`
-}
-
-func (k *roomCreate) Run(e *env) error {
-	return e.with(func(c *client.Client) error {
-		room, err := c.CreateRoom(e.ctx, k.Hub)
-		if err != nil {
-			return err
-		}
-		return e.print(map[string]string{"room": room}, room)
-	})
+	Create   roomCreate   `cmd:"" help:"Create a room at a hub."`
+	List     roomList     `cmd:"" help:"List rooms and their members."`
+	Add      roomAdd      `cmd:"" help:"Add users this client is connected with."`
+	Remove   roomRemove   `cmd:"" help:"Remove a user with all devices."`
+	Link     roomLink     `cmd:"" help:"Make a secret link by which its holder can join."`
+	Join     roomJoin     `cmd:"" help:"Join a room by a link."`
+	Leave    roomLeave    `cmd:"" help:"Leave a room with all your devices."`
+	Role     roomRole     `cmd:"" help:"Give a member a role."`
+	Ban      roomBan      `cmd:"" help:"Remove a user, and be told if it is back."`
+	Revoke   roomRevoke   `cmd:"" help:"End all links of a room."`
+	Refresh  roomRefresh  `cmd:"" help:"Replace this client's keys, address and credential in a room."`
+	Resync   roomResync   `cmd:"" help:"Join a room again, with the same identity, after losing one's place in it."`
+	Block    roomBlock    `cmd:"" help:"Let the relay drop what comes from a room that cannot be left."`
+	Continue roomContinue `cmd:"" help:"Use a room again in which the rules were broken."`
 }
 
 type roomList struct{}
@@ -48,13 +41,32 @@ func (roomList) Run(e *env) error {
 func describe(r client.RoomInfo) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (epoch %d)", r.Room, r.Epoch)
-	if r.Forked {
-		b.WriteString(" FORKED BY THE HUB")
+	for _, warning := range []struct {
+		on    bool
+		words string
+	}{
+		{r.Forked, " FORKED BY THE HUB"},
+		{r.Locked, " LOCKED BY A MEMBER: make a new room"},
+		{r.Stuck, " STUCK: trying to join it again"},
+		{r.Suspect, " SUSPECT: hub and a member broke the rules; see 'mmr room continue'"},
+	} {
+		if warning.on {
+			b.WriteString(warning.words)
+		}
 	}
 	for _, m := range r.Members {
 		name := m.User
 		if !m.Verified {
 			name = "UNVERIFIED " + m.Pseudonym
+		}
+		switch m.Identity {
+		case client.Confirmed:
+			name += " (confirmed)"
+		case client.Changed:
+			name += " (DEVICE CHANGED since you confirmed: compare 'mmr verify' again)"
+		}
+		if m.Shared {
+			name += " (ALSO UNDER ANOTHER PSEUDONYM)"
 		}
 		if m.Own {
 			name += " (you)"
@@ -121,19 +133,6 @@ func (k *roomJoin) Run(e *env) error {
 	})
 }
 
-type roomRefresh struct {
-	Room string `arg:"" help:"The room's URI."`
-}
-
-func (k *roomRefresh) Run(e *env) error {
-	return e.with(func(c *client.Client) error {
-		if err := c.Refresh(e.ctx, k.Room); err != nil {
-			return err
-		}
-		return e.print(map[string]string{"room": k.Room}, "refreshed")
-	})
-}
-
 type sendCmd struct {
 	Room string `arg:"" help:"The room's URI."`
 	Text string `arg:"" help:"What to say."`
@@ -197,8 +196,18 @@ func sentence(ev client.Event) string {
 		return ev.Room + "  you were removed"
 	case client.KindConnected:
 		return "connected with " + who
+	case client.KindLeft:
+		return ev.Room + "  you left"
+	case client.KindBanned:
+		return fmt.Sprintf("%s  WARNING: banned and back: %v", ev.Room, ev.Added)
 	case client.KindForked:
 		return ev.Room + "  WARNING: the hub showed two histories of this room"
+	case client.KindStuck:
+		return ev.Room + "  a commit could not be processed; trying to join again"
+	case client.KindLocked:
+		return ev.Room + "  WARNING: a member has locked this room; make a new one"
+	case client.KindSuspect:
+		return ev.Room + "  WARNING: the hub let a member break the rules of this room; nothing is sent until 'mmr room continue'"
 	}
 	return string(ev.Kind)
 }

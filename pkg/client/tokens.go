@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
@@ -39,6 +41,23 @@ func (c *Client) takeToken(ctx context.Context, audience string) ([]byte, error)
 		}
 	}
 	return nil, errors.New("client: no valid token to be had")
+}
+
+// TokenStock is how many unspent tokens there are for a service.
+type TokenStock struct {
+	Audience string `json:"audience"`
+	Count    int    `json:"count"`
+}
+
+// Tokens counts the unspent tokens, by audience.
+func (c *Client) Tokens() []TokenStock {
+	c.tokenMu.Lock()
+	defer c.tokenMu.Unlock()
+	var out []TokenStock
+	for _, a := range slices.Sorted(maps.Keys(c.tokens)) {
+		out = append(out, TokenStock{a, len(c.tokens[a])})
+	}
+	return out
 }
 
 // A stored token is its key's epoch in 8 bytes and the token.
