@@ -92,7 +92,7 @@ func (r *room) openContent(e *seal.Event, body *seal.MessageEvent, ev *mls.Event
 	if err != nil {
 		return nil, err
 	}
-	if m.sender != cred.User || m.room != r.st.uri() {
+	if m.sender != cred.User || m.room != r.st.uri() || body.Frank == nil {
 		return nil, ErrUnverified
 	}
 	aad, err := pseudonym.ParseAAD(ev.AAD)
@@ -102,9 +102,6 @@ func (r *room) openContent(e *seal.Event, body *seal.MessageEvent, ev *mls.Event
 	tag := seal.FrankingTag(m.salt, ev.Data)
 	if got, ok := aad.Get(pseudonym.AADFrank); !ok || string(got) != string(tag[:]) {
 		return nil, ErrUnverified
-	}
-	if body.Frank == nil {
-		return m, nil // by a hub that does not frank yet
 	}
 	return m, body.Frank.Verify(hub, seal.FrankContext{SenderURI: m.sender.String(), RoomURI: m.room, AcceptedMS: e.AcceptedMS})
 }

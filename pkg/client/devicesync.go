@@ -63,14 +63,13 @@ type siblingProof struct {
 // wantedRoom is a room that another device of the user is in and this one is not.
 type wantedRoom struct {
 	sharedRoom
+	Leaf  *storedLeaf   `json:",omitempty"` // that a proof was asked for
+	Asked int64         `json:",omitempty"` // Unix seconds
 	Proof *siblingProof `json:",omitempty"`
-
-	leaf  *newLeaf // that a proof was asked for
-	asked time.Time
 }
 
 const (
-	askAgain       = time.Minute
+	askAgain       = 10 * time.Minute
 	proofFor       = 30 * time.Minute
 	connsPerSync   = 16
 	maxWantedRooms = 10_000
@@ -177,8 +176,9 @@ func (c *Client) deviceEvent(data []byte, b batch) error {
 		errs = append(errs, c.proveSibling(m.Leaf, b))
 	}
 	if p := m.Proof; p != nil {
-		if w := c.want[b64(p.GroupID)]; w != nil && w.leaf != nil && string(w.leaf.tbs.Key) == string(p.Key) {
+		if w := c.want[b64(p.GroupID)]; w != nil && w.Leaf != nil && string(w.Leaf.Public) == string(p.Key) {
 			w.Proof = p
+			errs = append(errs, b.put(recWant+b64(p.GroupID), w))
 		}
 	}
 	return errors.Join(errs...)
@@ -263,6 +263,19 @@ func (c *Client) syncDevices(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
+	if err := c.sendTold(ctx, r); err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.want)) {
+		if err := c.pursue(ctx, id, c.want[id]); err != nil {
+			return err
+		}
+	}
+	return c.sendTold(ctx, r)
+}
+
+// sendTold sends what is queued for the other devices.
+func (c *Client) sendTold(ctx context.Context, r *room) error {
 	for _, n := range slices.Sorted(maps.Keys(c.tell)) {
 		data, err := json.Marshal(c.tell[n])
 		if err != nil {
@@ -281,11 +294,6 @@ func (c *Client) syncDevices(ctx context.Context) error {
 		}
 		delete(c.tell, n)
 	}
-	for _, id := range slices.Sorted(maps.Keys(c.want)) {
-		if err := c.pursue(ctx, id, c.want[id]); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -302,21 +310,23 @@ func (c *Client) pursue(ctx context.Context, id string, w *wantedRoom) error {
 		err := c.joinSibling(ctx, w, proof)
 		if err != nil {
 			c.opts.log.Warn("joining a room of another device did not work yet")
-			w.leaf = nil
-			return c.store.broken()
+			w.Leaf = nil
+			return errors.Join(b.put(recWant+id, w), c.store.Write(b))
 		}
 		delete(c.want, id)
 		b.del(recWant + id)
-	case w.leaf == nil || time.Since(w.asked) > askAgain:
+	case w.Leaf == nil || time.Now().Unix() > w.Asked+int64(askAgain/time.Second):
 		user, err := pseudonym.ParseID(w.User)
 		if err != nil {
 			return err
 		}
-		if w.leaf, err = c.makeLeaf(ctx, Suite, user, nil); err != nil {
+		leaf, err := c.makeLeaf(ctx, Suite, user, nil)
+		if err != nil {
 			return err
 		}
-		w.asked = time.Now()
-		if err := c.tellDevices(&deviceMessage{Leaf: &siblingLeaf{GroupID: w.GroupID, Client: w.leaf.tbs.Client.String(), Key: w.leaf.tbs.Key}}, b); err != nil {
+		w.Leaf, w.Asked = leaf.stored(), time.Now().Unix()
+		ask := &deviceMessage{Leaf: &siblingLeaf{GroupID: w.GroupID, Client: leaf.tbs.Client.String(), Key: leaf.tbs.Key}}
+		if err := errors.Join(c.tellDevices(ask, b), b.put(recWant+id, w)); err != nil {
 			return err
 		}
 	default:
@@ -340,7 +350,11 @@ func (c *Client) joinSibling(ctx context.Context, w *wantedRoom, p *siblingProof
 			return err
 		}
 	}
-	signer, err := newLeafSigner(Suite, w.leaf.signer)
+	leaf, err := w.Leaf.leaf()
+	if err != nil {
+		return err
+	}
+	signer, err := newLeafSigner(Suite, leaf.signer)
 	if err != nil {
 		return err
 	}
@@ -348,7 +362,7 @@ func (c *Client) joinSibling(ctx context.Context, w *wantedRoom, p *siblingProof
 	err = c.do(ctx, call{
 		to: hubOf(w.Hub), method: seal.MethodGroupInfo, groupID: w.GroupID, ear: ear, kind: seal.AuthNewLeaf, signer: signer,
 		body: &hubv1.GroupInfoRequest{
-			SiblingProof: p.Proof, ClientPseudonym: w.leaf.tbs.Client.String(), UserPseudonym: w.leaf.tbs.User.String(), SignatureKey: w.leaf.tbs.Key,
+			SiblingProof: p.Proof, ClientPseudonym: leaf.tbs.Client.String(), UserPseudonym: leaf.tbs.User.String(), SignatureKey: leaf.tbs.Key,
 		},
 	}, info)
 	if err != nil {
@@ -366,15 +380,15 @@ func (c *Client) joinSibling(ctx context.Context, w *wantedRoom, p *siblingProof
 	if err != nil {
 		return err
 	}
-	aad, err := siblingAAD(in, policy, g, info.GetGroupInfo(), w.leaf, p.Proof)
+	aad, err := siblingAAD(in, policy, g, info.GetGroupInfo(), leaf, p.Proof)
 	if err != nil {
 		return err
 	}
-	joining, staged, err := member.JoinExternal(w.leaf.identity, info.GetGroupInfo(), member.ExternalOptions{Options: memberOptions(), Tree: info.GetRatchetTree(), AAD: aad})
+	joining, staged, err := member.JoinExternal(leaf.identity, info.GetGroupInfo(), member.ExternalOptions{Options: memberOptions(), Tree: info.GetRatchetTree(), AAD: aad})
 	if err != nil {
 		return err
 	}
-	r := newRoom(in, ear, w.leaf, joining, staged)
+	r := newRoom(in, ear, leaf, joining, staged)
 	if err := c.commitJoin(ctx, r, in, info, &foundRoom{policy: policy, epoch: g.Epoch()}, signer, staged); err != nil {
 		return err
 	}

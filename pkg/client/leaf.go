@@ -52,11 +52,44 @@ func (c *Client) makeLeaf(ctx context.Context, suite mls.CipherSuite, user pseud
 		return nil, err
 	}
 	l.delivery = key
-	l.identity = &member.Identity{
-		Suite: suite, Credential: mls.CustomCredential(mls.CredentialType(pseudonym.CredentialPseudonymous), body), Signer: l.signer,
-		Capabilities: capabilities(suite), Extensions: []mls.Extension{ext},
-	}
+	l.identity = identityOf(suite, body, l.signer, ext)
 	return l, nil
+}
+
+// storedLeaf is a leaf in the making as it is stored.
+type storedLeaf struct {
+	Public, Signer, LinkKey []byte
+	Credential, Delivery    []byte
+}
+
+func (l *newLeaf) stored() *storedLeaf {
+	return &storedLeaf{
+		Public: l.signer.Public(), Signer: l.signer.Private(), LinkKey: stored(l.linkKey),
+		Credential: l.identity.Credential.Body, Delivery: l.identity.Extensions[0].Data,
+	}
+}
+
+func (s *storedLeaf) leaf() (*newLeaf, error) {
+	signer, err := member.NewSigner(Suite, s.Signer)
+	if err != nil {
+		return nil, err
+	}
+	link, err := secretOf(s.LinkKey)
+	if err != nil {
+		return nil, err
+	}
+	cred, err := pseudonym.ParseCredential(pseudonym.CredentialPseudonymous, s.Credential)
+	if err != nil {
+		return nil, err
+	}
+	return &newLeaf{tbs: cred.TBS, signer: signer, linkKey: link, identity: identityOf(Suite, s.Credential, signer, mls.Extension{Type: mls.ExtensionType(pseudonym.ExtensionDelivery), Data: s.Delivery})}, nil
+}
+
+func identityOf(suite mls.CipherSuite, credential []byte, signer *member.SigningKey, delivery mls.Extension) *member.Identity {
+	return &member.Identity{
+		Suite: suite, Credential: mls.CustomCredential(mls.CredentialType(pseudonym.CredentialPseudonymous), credential), Signer: signer,
+		Capabilities: capabilities(suite), Extensions: []mls.Extension{delivery},
+	}
 }
 
 // makeDelivery seals the mailbox freshly, with a new handle and delivery key.

@@ -325,10 +325,8 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 		return nil
 	}
 	out := Event{Kind: KindMessage, Room: r.st.uri(), Seq: e.Seq, Data: m.body, Accepted: time.UnixMilli(int64(e.AcceptedMS)).UTC()}
-	if body.Frank != nil {
-		if out.Evidence, err = evidence(ev.Data, body.Frank, e.AcceptedMS); err != nil {
-			return err
-		}
+	if out.Evidence, err = evidence(ev.Data, body.Frank, e.AcceptedMS); err != nil {
+		return err
 	}
 	if cred, err := credentialOf(ev.Leaf); err == nil {
 		if sender != nil && sender.verified && sender.cred.Hash() == cred.Hash() {
