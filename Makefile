@@ -37,7 +37,7 @@ demo-redis: build build-tap redis ## The same on a private redis-server
 
 .PHONY: test
 test: redis vectors ## All tests under the race detector; installs redis-server if it may
-	go test -race -timeout 20m ./...
+	go test -race -parallel 6 -timeout 30m ./...
 	go test -timeout 10m -run 'TestSelfPlay|TestVectorRecorded|TestVirtual|TestCrashAtEveryWrite|TestServerFollowsRandomSteps|TestStateSizes' ./pkg/mls/member ./test/e2e
 	go test -timeout 5m -run 'TestTornLog|TestKill|TestDiskUse' ./pkg/queue/pebblequeue
 

@@ -230,7 +230,7 @@ func (f friend) acceptAll(ctx context.Context) error {
 // many writes it took.
 func initiate(t *testing.T, w *world, bob friend, name string, failAt int, persist bool) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	m := w.mortal(t, name, "a.example", failAt, persist)
 	connected := func() bool { return slices.Contains(m.Connections(), bob.User()) }
@@ -313,6 +313,7 @@ func check(t *testing.T, m *mortal, bob friend, room string, order []string, sen
 // and without the write on disk: nothing is lost, nothing comes twice, and the
 // job goes on.
 func TestCrashAtEveryWrite(t *testing.T) {
+	t.Parallel()
 	lives := map[string]func(*testing.T, *world, friend, string, int, bool) int{"initiator": initiate, "invited": invited}
 	for _, name := range slices.Sorted(maps.Keys(lives)) {
 		life := lives[name]
@@ -345,7 +346,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 // invited is a life that is asked, invited by Welcome and by link, and removed.
 func invited(t *testing.T, w *world, bob friend, name string, failAt int, persist bool) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	m := w.mortal(t, name, "a.example", failAt, persist)
 	m.do("register", never, func(ctx context.Context) error { return m.Sync(ctx) })

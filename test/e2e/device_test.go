@@ -51,15 +51,16 @@ func (p *person) leaves(t *testing.T, room, user string, n int) {
 // its connections, and is added to new rooms with the first (SPEC.md,
 //
 func TestDevices(t *testing.T) {
+	t.Parallel()
 	ctx := within(t)
 	w := newTrio(ctx, t)
 	room := w.room(ctx, t, []*person{w.bob})
 	know(t, room, w.alice, w.bob)
 	laptop := w.secondDevice(ctx, t, w.alice, "alice-laptop")
+	laptop.waitFor("joining the room", func(e client.Event) bool { return e.Kind == client.KindJoined && e.Room == room })
 	if got := w.alice.Devices(); len(got) != 2 {
 		t.Errorf("devices %v", got)
 	}
-	laptop.waitFor("joining the room", func(e client.Event) bool { return e.Kind == client.KindJoined && e.Room == room })
 	for _, p := range []*person{w.alice, w.bob, laptop} {
 		p.leaves(t, room, w.alice.User(), 2)
 		p.leaves(t, room, w.bob.User(), 1)
@@ -109,6 +110,7 @@ func TestDevices(t *testing.T) {
 // TestLostDevice: a device that was lost has no session, is in no new set, and
 // leaves the user's rooms (SPEC.md §21, A9).
 func TestLostDevice(t *testing.T) {
+	t.Parallel()
 	ctx := within(t)
 	w := newTrio(ctx, t)
 	room := w.room(ctx, t, []*person{w.bob})

@@ -18,6 +18,7 @@ import (
 // TestPush: the push webhook is told the tokens of mailboxes that got entries,
 // once per interval, and nothing else.
 func TestPush(t *testing.T) {
+	t.Parallel()
 	got := make(chan []byte, 100)
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -77,6 +78,7 @@ func TestPush(t *testing.T) {
 // TestBlock: what comes to a blocked address is dropped, and the hub is told
 // that it was delivered; a fresh address is another one (SPEC.md R-54).
 func TestBlock(t *testing.T) {
+	t.Parallel()
 	w := newPair(t)
 	ctx := within(t)
 	other, err := w.alice.CreateRoom(ctx, "hub.example")
@@ -110,6 +112,7 @@ func TestBlock(t *testing.T) {
 // TestDisconnect: after a connection was ended the peer can add nobody any more,
 // and is told no more than that (SPEC.md ).
 func TestDisconnect(t *testing.T) {
+	t.Parallel()
 	w := newPair(t)
 	ctx := within(t)
 	if err := w.bob.Disconnect(ctx, w.alice.User()); err != nil {

@@ -32,8 +32,9 @@ func connect(ctx context.Context, t *testing.T, a, b *person) {
 // TestMainJob is the whole way: three people register, connect, talk; one is
 // removed; one is away and comes back.
 func TestMainJob(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	alice, bob, carol := w.person(ctx, "alice", "a.example"), w.person(ctx, "bob", "b.example"), w.person(ctx, "carol", "b.example")
 	for _, p := range []*person{alice, bob, carol} {

@@ -28,7 +28,7 @@ type secretsOf struct {
 func talked(t *testing.T) (*world, []*person, []string, *secretsOf) {
 	t.Helper()
 	w := newWorld(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	people := []*person{w.person(ctx, "alicia", "a.example"), w.person(ctx, "robert", "b.example"), w.person(ctx, "carola", "b.example")}
 	for _, p := range people {
@@ -106,6 +106,7 @@ func (e entry) holds(ns []spell.Needle) bool {
 
 // TestPrivacyStores: what a thief of each store would find, and what not.
 func TestPrivacyStores(t *testing.T) {
+	t.Parallel()
 	w, _, _, s := talked(t)
 	var mailboxes []spell.Needle
 	for _, m := range s.mailboxes {
@@ -154,6 +155,7 @@ func TestPrivacyStores(t *testing.T) {
 
 // TestPrivacyTelemetry: no identifier in any log line, at debug, or metric.
 func TestPrivacyTelemetry(t *testing.T) {
+	t.Parallel()
 	w, people, _, s := talked(t)
 	all := slices.Concat(s.names, s.texts, s.rooms, s.pseudonyms)
 	for _, m := range s.mailboxes {
@@ -196,8 +198,9 @@ func TestPrivacyTelemetry(t *testing.T) {
 // entirely different people: structure, domains, the hub's own keys, and nothing
 // that belongs to anybody.
 func TestPrivacyRoomsShareNothing(t *testing.T) {
+	t.Parallel()
 	w, people, rooms, _ := talked(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	others := []*person{w.person(ctx, "davina", "a.example"), w.person(ctx, "edward", "b.example"), w.person(ctx, "franca", "b.example")}
 	for _, p := range others {

@@ -38,7 +38,7 @@ func newTrio(ctx context.Context, t *testing.T) *trio {
 
 func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -113,6 +113,7 @@ func talk(ctx context.Context, t *testing.T, room string, from *person, to ...*p
 // TestLeave: who leaves is out at once, and somebody else's commit carries it
 // out after a while (SPEC.md R-113).
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	ctx := within(t)
 	w := newTrio(ctx, t)
 	room := w.room(ctx, t, []*person{w.bob, w.carol})
@@ -134,6 +135,7 @@ func TestLeave(t *testing.T) {
 
 // TestRoles: what a role allows, and what not (SPEC.md R-110).
 func TestRoles(t *testing.T) {
+	t.Parallel()
 	ctx := within(t)
 	w := newTrio(ctx, t)
 	room := w.room(ctx, t, []*person{w.bob, w.carol})
@@ -184,6 +186,7 @@ func TestRoles(t *testing.T) {
 // TestJoinByLink: a joiner by link reads who is there before it shows itself,
 // and is known to all at once (SPEC.md R-97); a revoked link is dead.
 func TestJoinByLink(t *testing.T) {
+	t.Parallel()
 	for name, opts := range map[string][]client.RoomOption{"treewrap": nil, "static": {client.WithStaticLinks(), client.WithHubKey()}} {
 		t.Run(name, func(t *testing.T) {
 			ctx := within(t)
@@ -224,6 +227,7 @@ func TestJoinByLink(t *testing.T) {
 // identity; others know it at once, and it knows them after the next refresh
 // (SPEC.md ).
 func TestResync(t *testing.T) {
+	t.Parallel()
 	for name, opts := range map[string][]client.RoomOption{"treewrap": nil, "static": {client.WithStaticLinks(), client.WithHubKey()}} {
 		t.Run(name, func(t *testing.T) {
 			ctx := within(t)
@@ -245,6 +249,7 @@ func TestResync(t *testing.T) {
 
 // TestIdentities: who shows who they are is the room's policy (SPEC.md R-55).
 func TestIdentities(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		requirement pseudonym.LinkKeyRequirement
 		shown       []string // whom bob sees
@@ -289,6 +294,7 @@ func TestIdentities(t *testing.T) {
 
 // TestSafetyCode: both see the same digits; a confirmed user is shown as such.
 func TestSafetyCode(t *testing.T) {
+	t.Parallel()
 	ctx := within(t)
 	w := newTrio(ctx, t)
 	if _, err := w.alice.SafetyCode("mimi://b.example/u/nobody"); err == nil {

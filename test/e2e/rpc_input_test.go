@@ -77,6 +77,7 @@ func (r raw) removed(relay *service) *grpc.ClientConn {
 
 // TestBadInputAccounts: the identified service of a provider.
 func TestBadInputAccounts(t *testing.T) {
+	t.Parallel()
 	w := newBadWorld(t)
 	r := raw{t, w.world}
 	relayA := w.relays["a.example"]
@@ -240,6 +241,7 @@ func keyByte(t *testing.T, r raw, relay *service) uint32 {
 
 // TestBadInputForward: forwarding to the wrong places, by the wrong people.
 func TestBadInputForward(t *testing.T) {
+	t.Parallel()
 	w := newBadWorld(t)
 	r := raw{t, w.world}
 	relayA, relayB := w.relays["a.example"], w.relays["b.example"]
@@ -300,6 +302,7 @@ func TestBadInputForward(t *testing.T) {
 
 // TestBadInputListen: reading a mailbox without its key.
 func TestBadInputListen(t *testing.T) {
+	t.Parallel()
 	w := newBadWorld(t)
 	r := raw{t, w.world}
 	relayB := w.relays["b.example"]
@@ -407,6 +410,7 @@ func TestBadInputListen(t *testing.T) {
 
 // TestBadInputDeliver: deliveries by those who may not, and of what cannot be.
 func TestBadInputDeliver(t *testing.T) {
+	t.Parallel()
 	w := newBadWorld(t)
 	r := raw{t, w.world}
 	relayB := w.relays["b.example"]

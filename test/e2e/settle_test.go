@@ -31,7 +31,7 @@ type pair struct {
 func newPair(t *testing.T, shape ...func(*relay.Config)) *pair {
 	t.Helper()
 	w := &pair{world: newWorld(t, shape...)}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	impatient := client.WithRetryFor(300 * time.Millisecond)
 	w.alice, w.bob = w.person(ctx, "alice", "a.example", impatient), w.person(ctx, "bob", "b.example", impatient)
@@ -77,8 +77,9 @@ func (w *pair) together(t *testing.T) {
 // TestLostAnswers: the hub has accepted, and its answer never comes. What was
 // sent is settled with the next step, exactly once.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	w := newPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	w.hub.tap.lose(seal.MethodSubmit)
 	if err := w.alice.Send(ctx, w.room, []byte("lost?")); err == nil {
@@ -144,8 +145,9 @@ func TestLostAnswers(t *testing.T) {
 
 // TestLostJoin: an external join whose answer is lost.
 func TestLostJoin(t *testing.T) {
+	t.Parallel()
 	w := newPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	link, err := w.alice.CreateLink(ctx, w.room, time.Hour)
 	if err != nil {
@@ -179,8 +181,9 @@ func TestLostJoin(t *testing.T) {
 // TestRaces: both commit at once, again and again, and messages cross: everybody
 // gets through, and both end in one epoch.
 func TestRaces(t *testing.T) {
+	t.Parallel()
 	w := newPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	const rounds = 8
 	before, _ := w.epochs(t)
@@ -216,8 +219,9 @@ func TestRaces(t *testing.T) {
 
 // TestOverflow: a mailbox that was full: what it refused is caught up.
 func TestOverflow(t *testing.T) {
+	t.Parallel()
 	w := newPair(t, func(c *relay.Config) { c.Limits.Queue = queue.Limits{MaxEntries: 6} })
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	w.bob.offline()
 	var want []string
@@ -242,8 +246,9 @@ func TestOverflow(t *testing.T) {
 // TestHubAway: a Welcome whose hub is out of reach does not hold up the mailbox,
 // and is not forgotten.
 func TestHubAway(t *testing.T) {
+	t.Parallel()
 	w := newPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	w.hub.tap.refuse(seal.MethodJoinState)
 	other, err := w.alice.CreateRoom(ctx, "hub.example")
@@ -268,6 +273,7 @@ func TestHubAway(t *testing.T) {
 // TestForkedRoom: a hub that shows another history, or signs nothing, is
 // noticed, and nothing is sent any more (SPEC.md ).
 func TestForkedRoom(t *testing.T) {
+	t.Parallel()
 	for name, forge := range map[string]func(e *seal.Event, hub *primitive.SigningKey) error{
 		"another chain": func(e *seal.Event, hub *primitive.SigningKey) (err error) {
 			e.Chain[0] ^= 1
@@ -291,7 +297,7 @@ func TestForkedRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newPair(t)
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 			defer cancel()
 			st := roomState(t, w.bob, w.room)
 			ks, err := keys.Load(filepath.Join(w.dir, "hub.example"), keys.Hub, "hub.example")

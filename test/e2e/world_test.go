@@ -251,7 +251,7 @@ func (p *person) offline() {
 // waitFor waits until an event matches.
 func (p *person) waitFor(what string, match func(client.Event) bool) client.Event {
 	p.tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		p.mu.Lock()
 		for _, e := range p.events {
