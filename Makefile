@@ -48,6 +48,11 @@ test-short: ## Tests without the race detector and without the slow ones
 .PHONY: check
 check: checkgenerate proto-lint lint vet test fuzz charttest interop oracle ## Everything CI checks
 
+.PHONY: bench-queue
+bench-queue: redis ## Mailboxes: appends beside raw XADD of the same bytes, memory per envelope
+	go test -run '^$$' -bench 'Append/|RawXADD/' -benchtime 2s ./pkg/queue/redisqueue ./pkg/queue/pebblequeue
+	go test -run '^TestMemory$$' -v -count=1 ./pkg/queue/redisqueue | grep beyond
+
 .PHONY: vet
 vet: ## go vet
 	go vet ./...

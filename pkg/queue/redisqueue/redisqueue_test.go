@@ -403,3 +403,29 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRawXADD is what Redis does at best with the same bytes: a pipeline of
+// XADD, one per queue, with nothing of a queue's contract. BenchmarkAppend is to
+// be compared with it in the same run.
+func BenchmarkRawXADD(b *testing.B) {
+	for _, n := range []int{1, 10, 100} {
+		for _, size := range []int{512, 4096} {
+			b.Run(fmt.Sprintf("queues=%d/bytes=%d", n, size), func(b *testing.B) {
+				c := redistest.Start(b, redistest.Options{}).Client()
+				entry := random(size)
+				for b.Loop() {
+					_, err := c.Pipelined(b.Context(), func(p redis.Pipeliner) error {
+						for i := range n {
+							p.XAdd(b.Context(), &redis.XAddArgs{Stream: fmt.Sprint("s", i), MaxLen: 1000, Approx: true, Values: []any{"e", entry}})
+						}
+						return nil
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "entries/s")
+			})
+		}
+	}
+}
