@@ -2,14 +2,19 @@ package hub_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/hub"
+	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
 
@@ -190,4 +195,45 @@ func expected(v string) bool {
 		}
 	}
 	return zeros >= 9 || strings.Contains(v, ".exam") || strings.Contains(v, "example")
+}
+
+// TestSnapshotGoes: a snapshot stays for who has not fetched it, and a day for
+// lost answers when all have (SPEC.md R-105).
+func TestSnapshotGoes(t *testing.T) {
+	w := newWorld(t)
+	alice := w.room(sealed)
+	one, two := w.identity(leafSpec{user: w.id("b.example", pseudonym.User)}), w.identity(leafSpec{user: w.id("b.example", pseudonym.User)})
+	k1, k2 := w.keyPackage(one, false), w.keyPackage(two, false)
+	s, err := alice.commit(commit{adds: []*member.KeyPackage{k1, k2}, linkKeys: []*identity{one, two}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.settled(alice.groupID())
+	rows := hub.SnapshotKeys(alice.groupID(), alice.ear, alice.g.Epoch())
+	for i, p := range []*party{alice.welcome(s, one, k1), alice.welcome(s, two, k2)} {
+		left := make(map[kv.Key]time.Duration)
+		w.store.fail(func(ops []kv.Op) (bool, error) {
+			for _, op := range ops {
+				if slices.Contains(rows, op.Key) {
+					left[op.Key] = op.TTL
+				}
+			}
+			return true, nil
+		})
+		c := p.call(seal.MethodJoinState)
+		c.kind, c.leaf = seal.AuthNewLeaf, 0
+		if _, err := do(w, c, &hubv1.JoinStateRequest{Epoch: alice.g.Epoch(), SignatureKey: p.signer.Public()}, new(hubv1.JoinStateResponse)); err != nil {
+			t.Fatal(err)
+		}
+		w.store.fail(nil)
+		for n, row := range rows {
+			ttl, written := left[row]
+			switch {
+			case i == 0 && n > 0 && written:
+				t.Errorf("row %d was written although somebody waits", n)
+			case i == 0 && n == 0 && ttl < 29*24*time.Hour, i == 1 && (ttl <= 0 || ttl > 24*time.Hour):
+				t.Errorf("after %d joiners row %d stays for %s", i+1, n, ttl)
+			}
+		}
+	}
 }
