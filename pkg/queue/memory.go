@@ -18,6 +18,7 @@ type Memory struct {
 
 	mu     sync.Mutex // guards all below
 	queues map[ID]*memoryQueue
+	calls  int // of AppendBatch
 	closed bool
 }
 
@@ -107,6 +108,7 @@ func (m *Memory) AppendBatch(ctx context.Context, batch []Append) ([]Result, err
 		return nil, ErrClosed
 	}
 	now := m.now()
+	m.sweep(now)
 	rs := make([]Result, len(batch))
 	for i, a := range batch {
 		if rs[i].Err = a.Check(); rs[i].Err != nil {
@@ -124,6 +126,17 @@ func (m *Memory) AppendBatch(ctx context.Context, batch []Append) ([]Result, err
 		}
 	}
 	return rs, nil
+}
+
+// sweep expires what is in queues that nobody touches, every 1,024 calls, so that
+// the store does not grow with them.
+func (m *Memory) sweep(now time.Time) {
+	if m.calls++; m.calls%1024 != 0 {
+		return
+	}
+	for _, q := range m.queues {
+		q.expire(now)
+	}
 }
 
 func (q *memoryQueue) append(a Append, now time.Time) Result {

@@ -96,3 +96,31 @@ func TestExpiresAt(t *testing.T) {
 		}
 	}
 }
+
+// TestMemorySweep asserts that entries and dedup keys of a queue that nobody touches
+// go when their time is over and others are used.
+func TestMemorySweep(t *testing.T) {
+	c := &clocked{now: time.Now()}
+	c.Memory = queue.NewMemoryAt(c.Now)
+	defer c.Close()
+	for _, id := range []queue.ID{"left", "used"} {
+		if err := c.Create(t.Context(), id, queue.Limits{MaxAge: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 {
+			if _, err := queue.AppendOne(t.Context(), c, queue.Append{Queue: id, Entry: []byte("x"), Dedup: []byte{byte(i)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.Advance(26 * time.Hour)
+	for range 1024 {
+		if _, err := queue.AppendOne(t.Context(), c, queue.Append{Queue: "used", Entry: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := c.Audit(t.Context(), false)
+	if err != nil || r.Rows["entry"] != 1024 || r.Rows["dedup key"] != 0 || len(r.Orphans) != 0 {
+		t.Errorf("%v, %v", r, err)
+	}
+}
