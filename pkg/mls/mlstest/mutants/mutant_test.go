@@ -12,8 +12,9 @@ import (
 )
 
 // TestMutantsApply: every text that a mutant replaces is in the source, what
-// comes out is Go, each of the 72 rules has a mutant, and the test that is to
-// kill it is one that the list names and that is where the mutant says.
+// comes out is Go, each of the 72 rules has as many mutants as the list says,
+// and the test that is to kill it is one that the list names and that is where
+// the mutant says.
 func TestMutantsApply(t *testing.T) {
 	engine := filepath.Join("..", "..")
 	list, err := os.ReadFile(filepath.Join(engine, "..", "..", "docs", "mls-negative-list.md"))
@@ -27,9 +28,9 @@ func TestMutantsApply(t *testing.T) {
 			lines[n] = line
 		}
 	}
-	have := map[int]bool{}
+	have := map[int]int{}
 	for _, m := range all() {
-		have[m.rule] = true
+		have[m.rule]++
 		changed, err := m.apply(engine)
 		if err != nil {
 			t.Error(err)
@@ -48,8 +49,11 @@ func TestMutantsApply(t *testing.T) {
 		}
 	}
 	for n := 1; n <= 72; n++ {
-		if !have[n] {
+		if have[n] == 0 {
 			t.Errorf("rule %d has no mutant", n)
+		}
+		if !strings.HasSuffix(lines[n], fmt.Sprintf(" | %d |\n", have[n])) {
+			t.Errorf("rule %d has %d mutants, the list says something else", n, have[n])
 		}
 	}
 }
