@@ -108,8 +108,7 @@ BENCHCOUNT ?= 6
 .PHONY: bench-mls
 bench-mls: $(BIN)/benchstat ## Speed and memory of pkg/mls against its gates, up to 10,000 members
 	@mkdir -p .tmp
-	MLS_GATES=1 GOMAXPROCS=2 go test -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 0.3s -count $(BENCHCOUNT) -timeout 60m ./pkg/mls/member | tee .tmp/bench-mls.txt
-	benchstat .tmp/bench-mls.txt
+	MLS_GATES=1 GOMAXPROCS=2 go test -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 0.3s -count $(BENCHCOUNT) -timeout 60m ./pkg/mls/member | tee .tmp/bench-mls.txt || failed=1; benchstat .tmp/bench-mls.txt; exit $${failed:-0}
 
 .PHONY: redis
 redis: ## Install redis-server if it is missing and we may

@@ -109,9 +109,10 @@ func (r *replica) there() (sum time.Duration) {
 // themselves; the median of the ratios is what the engine adds to them, and is
 // little disturbed by what else the machine does. Scaled is the time on the
 // machine of the gates.
-func step(b *testing.B, name string, f func() error) {
+func step(b *testing.B, name string, s *subject, f func() error) {
 	b.Helper()
 	b.Run(name, func(b *testing.B) {
+		s.ready(b)
 		b.ReportAllocs()
 		var err error
 		r := newReplica(b, suite.Count(func() { err = f() }))
@@ -158,72 +159,94 @@ func BenchmarkEngine(b *testing.B) {
 		{10000, "filled"},
 		{10000, "blank"},
 	} {
-		benchmarkGroup(b, fmt.Sprintf("%s/%d", c.tree, c.n), mlstest.Crowd(b, c.n, c.tree == "filled"))
+		benchmarkGroup(b, fmt.Sprintf("%s/%d", c.tree, c.n), &subject{n: c.n, filled: c.tree == "filled"})
 	}
 }
 
-func benchmarkGroup(b *testing.B, name string, w *mlstest.World) {
+// subject is a group to measure, made up when a benchmark first needs it.
+type subject struct {
+	n      int
+	filled bool
+
+	w                             *mlstest.World
+	g, other                      *member.Group
+	joiner                        *mlstest.Client
+	commit, welcome, message      []byte
+	info, tree, public, privately []byte
+}
+
+func (s *subject) ready(b *testing.B) {
 	b.Helper()
-	g, other := w.Clients[0].Group, w.Clients[1].Group
+	if s.w != nil {
+		return
+	}
 	check := func(err error) {
 		b.Helper()
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
-	step(b, "stage/"+name, func() error { return secondStaged(g.Stage(member.CommitOptions{})) })
-	_, staged, err := g.Stage(member.CommitOptions{})
+	s.w = mlstest.Crowd(b, s.n, s.filled)
+	s.g, s.other, s.joiner = s.w.Clients[0].Group, s.w.Clients[1].Group, s.w.NewClient()
+	_, staged, err := s.g.Stage(member.CommitOptions{})
 	check(err)
-	commit := staged.Commit()
-	step(b, "process/"+name, func() error { return secondEvent(other.Process(commit)) })
-	step(b, "server/"+name, func() error {
-		_, _, err := w.Server.Process(commit, mlstest.Now)
-		return err
-	})
-	info, _ := w.Server.GroupInfo()
-	tree, joiner := w.Server.TreeBytes(), w.NewClient()
-	step(b, "start/"+name, func() error {
-		_, err := mls.NewPublicGroup(info, tree, &w.Options.Options)
-		return err
-	})
-	step(b, "external/"+name, func() error {
-		_, _, err := member.JoinExternal(joiner.ID, info, member.ExternalOptions{Options: w.Options, Tree: tree})
-		return err
-	})
-	_, staged, err = g.Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{mls.AddProposal(joiner.KeyPackage())}})
+	s.commit = staged.Commit()
+	add := mls.AddProposal(s.joiner.KeyPackage())
+	_, staged, err = s.g.Stage(member.CommitOptions{ByValue: []*mls.ProposalBody{add}})
 	check(err)
-	welcome := staged.Welcome()
-	step(b, "welcome/"+name, func() error {
-		_, _, err := member.Join(welcome, joiner.Find, member.JoinOptions{Options: w.Options})
+	s.welcome = staged.Welcome()
+	_, s.message, err = s.g.Send(make([]byte, 100), member.SendOptions{})
+	check(err)
+	s.info, _ = s.w.Server.GroupInfo()
+	s.tree = s.w.Server.TreeBytes()
+	s.public, s.privately = mlstest.State(b, s.g)
+}
+
+func benchmarkGroup(b *testing.B, name string, s *subject) {
+	b.Helper()
+	step(b, "stage/"+name, s, func() error { return secondStaged(s.g.Stage(member.CommitOptions{})) })
+	step(b, "process/"+name, s, func() error { return secondEvent(s.other.Process(s.commit)) })
+	step(b, "server/"+name, s, func() error {
+		_, _, err := s.w.Server.Process(s.commit, mlstest.Now)
+		return err
+	})
+	step(b, "start/"+name, s, func() error {
+		_, err := mls.NewPublicGroup(s.info, s.tree, &s.w.Options.Options)
+		return err
+	})
+	step(b, "external/"+name, s, func() error {
+		_, _, err := member.JoinExternal(s.joiner.ID, s.info, member.ExternalOptions{Options: s.w.Options, Tree: s.tree})
+		return err
+	})
+	step(b, "welcome/"+name, s, func() error {
+		_, _, err := member.Join(s.welcome, s.joiner.Find, member.JoinOptions{Options: s.w.Options})
 		return err
 	})
 	data := make([]byte, 100)
-	step(b, "send/"+name, func() error { return second(g.Send(data, member.SendOptions{})) })
-	_, msg, err := g.Send(data, member.SendOptions{})
-	check(err)
-	step(b, "receive/"+name, func() error { return secondEvent(other.Process(msg)) })
-	benchmarkState(b, name, w)
+	step(b, "send/"+name, s, func() error { return second(s.g.Send(data, member.SendOptions{})) })
+	step(b, "receive/"+name, s, func() error { return secondEvent(s.other.Process(s.message)) })
+	benchmarkState(b, name, s)
 }
 
 // benchmarkState measures storing and loading, and reports sizes.
-func benchmarkState(b *testing.B, name string, w *mlstest.World) {
+func benchmarkState(b *testing.B, name string, s *subject) {
 	b.Helper()
-	c := w.Clients[0]
-	public, private := mlstest.State(b, c.Group)
 	b.Run("save-private/"+name, func(b *testing.B) {
+		s.ready(b)
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := c.Group.AppendPrivate(nil); err != nil {
+			if _, err := s.g.AppendPrivate(nil); err != nil {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(float64(len(public)), "public-bytes")
-		b.ReportMetric(float64(len(private)), "private-bytes")
+		b.ReportMetric(float64(len(s.public)), "public-bytes")
+		b.ReportMetric(float64(len(s.privately)), "private-bytes")
 	})
 	b.Run("load/"+name, func(b *testing.B) {
+		s.ready(b)
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := c.Load(public, private); err != nil {
+			if _, err := s.w.Clients[0].Load(s.public, s.privately); err != nil {
 				b.Fatal(err)
 			}
 		}
