@@ -276,7 +276,11 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 	if err := ch.remember(a.kind, t.message.Raw(), a.answer(e)); err != nil {
 		return nil, err
 	}
-	return e, h.accept(ctx, ch, rows)
+	if err := h.accept(ctx, ch, rows); err != nil {
+		return nil, err
+	}
+	h.forgetSeals(ctx, r.roster, t.next)
+	return e, nil
 }
 
 // ratchet gives every leaf of the new epoch its K: the next one of the chain,

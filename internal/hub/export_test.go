@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -158,3 +159,21 @@ func (h *Hub) Addresses(ctx context.Context, domain string) ([][]byte, error) {
 
 // Limits are those in force.
 func (h *Hub) Limits() Limits { return h.cfg.Limits }
+
+// Answered is a relay that answers a whole batch alike; it returns where the rows
+// were sent.
+func (h *Hub) Answered(ctx context.Context, domain string, status byte) ([][]byte, error) {
+	d := &delivery{h: h, id: outboxID(domain), waiting: make(map[[16]byte]time.Time)}
+	batch, _, err := d.collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.address(ctx, batch); err != nil {
+		return nil, err
+	}
+	var to [][]byte
+	for _, b := range batch {
+		to = append(to, b.row.sealed)
+	}
+	return to, d.settle(ctx, batch, bytes.Repeat([]byte{status}, len(batch)))
+}

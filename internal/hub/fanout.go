@@ -56,11 +56,25 @@ func sealTo(leaves []*leaf, e *seal.Event, epoch uint64) ([]outboxRow, error) {
 	return rows, nil
 }
 
-// pending puts finished rows into the change, to be flushed after it.
-func (c *change) pending(rows []outboxRow) {
-	if len(rows) > 0 {
-		c.ops = append(c.ops, kv.Op{Key: roomKey(c.next.groupID, pendingName(c.next.head.seq)), Value: marshalRows(rows)})
+// pendingBytes is how much of an event's rows one pending record holds, far below
+// what a store takes for one.
+const pendingBytes = 4 << 20
+
+// pending puts finished rows into the change, to be flushed after it: records in
+// the order of their names.
+func (c *change) pending(rows []outboxRow) []flushJob {
+	var jobs []flushJob
+	for len(rows) > 0 {
+		n, size := 0, 0
+		for n < len(rows) && (n == 0 || size+rows[n].size() <= pendingBytes) {
+			size += rows[n].size()
+			n++
+		}
+		job := flushJob{pendingName(c.next.head.seq, len(jobs)), rows[:n]}
+		c.ops = append(c.ops, kv.Op{Key: roomKey(c.next.groupID, job.name), Value: marshalRows(job.rows)})
+		jobs, rows = append(jobs, job), rows[n:]
 	}
+	return jobs
 }
 
 // accept commits a change and hands its rows to the outboxes after the answer:
@@ -70,7 +84,7 @@ func (h *Hub) accept(ctx context.Context, c *change, rows []outboxRow) error {
 	if err := h.mark(ctx, c.base.groupID); err != nil {
 		return err
 	}
-	c.pending(rows)
+	jobs := c.pending(rows)
 	stop := fmt.Sprintf("%s%020d", prefixStop, c.base.record.n+1)
 	lanes := slices.Concat(arrays(c.stopped)...)
 	if len(lanes) > 0 {
@@ -84,8 +98,8 @@ func (h *Hub) accept(ctx context.Context, c *change, rows []outboxRow) error {
 			h.log.Warn("lanes of leaving members are not stopped yet; the sweep will do it", "err_class", "store")
 		}
 	}
-	if len(rows) > 0 {
-		h.flusher.add(c.next.groupID, pendingName(c.next.head.seq), rows)
+	for _, j := range jobs {
+		h.flusher.add(c.next.groupID, j.name, j.rows)
 	}
 	return nil
 }

@@ -31,6 +31,9 @@ func newRow(l *leaf, envelope []byte) outboxRow {
 	return r
 }
 
+// size is about how long the serialized row is.
+func (o *outboxRow) size() int { return 64 + len(o.domain) + len(o.sealed) + len(o.envelope) }
+
 func (o *outboxRow) append(b []byte) []byte {
 	b = append(b, o.lane[:]...)
 	b = append(b, o.itemID[:]...)

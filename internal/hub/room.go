@@ -29,7 +29,7 @@ var errNewer = errors.New("hub: the store was written by a newer version")
 //
 //	room        the room record, in clear but for its sealed head
 //	w<row id>   sealed rows: roster, tree, wrap (big), log:<seq>, snap:<epoch>
-//	o<seq>      finished outbox rows that still have to reach the outboxes
+//	o<seq>-<n>  finished outbox rows that still have to reach the outboxes
 //	s<seq>      lanes of leaving leaves that still have to be marked as stopped
 //	f<lane>     first envelopes whose joiners have not come
 //	deleted     the room has ended, what is left of it is being deleted
@@ -476,5 +476,7 @@ func parseHead(b []byte) (head, error) {
 
 func logRow(seq uint64) string { return "log:" + strconv.FormatUint(seq, 10) }
 
-// pendingName sorts by seq, so that a scan yields the oldest event first.
-func pendingName(seq uint64) string { return fmt.Sprintf("%s%020d", prefixPending, seq) }
+// pendingName sorts by seq and part, so that a scan yields the oldest event first.
+func pendingName(seq uint64, part int) string {
+	return fmt.Sprintf("%s%020d-%06d", prefixPending, seq, part)
+}

@@ -196,6 +196,19 @@ func (d *delivery) address(ctx context.Context, batch []due) error {
 	return nil
 }
 
+// forgetSeals deletes the one-time addresses of lanes that are no leaf's any
+// more. What it misses expires.
+func (h *Hub) forgetSeals(ctx context.Context, before, after *roster) {
+	for _, l := range before.leaves {
+		if n := after.leaf(l.index); n != nil && n.lane == l.lane {
+			continue
+		}
+		if _, err := h.cfg.Store.Get(ctx, sealKey(l.lane)); err == nil {
+			_ = h.dropSeals(ctx, l.lane)
+		}
+	}
+}
+
 // dropSeals forgets a lane's one-time addresses: the relay did not take one, so
 // the leaf's own address shall decide.
 func (h *Hub) dropSeals(ctx context.Context, lane [16]byte) error {

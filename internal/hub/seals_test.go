@@ -131,3 +131,45 @@ func TestSealsInRandomOrder(t *testing.T) {
 		t.Error("they are used in the order of the request")
 	}
 }
+
+// TestSealsRefused: a relay that does not take a one-time address says nothing
+// about the leaf's own, and the row is sent there.
+func TestSealsRefused(t *testing.T) {
+	w := newWorld(t)
+	alice := w.room(sealed)
+	bob := alice.add("b.example")
+	row := w.sentTo("b.example", 1)[0]
+	if _, err := bob.putSeals(1, w.moreSeals(4)); err != nil {
+		t.Fatal(err)
+	}
+	answer := func(status byte) [][]byte {
+		t.Helper()
+		sent, err := w.h.Answered(context.Background(), "b.example", status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sent
+	}
+	if sent := answer(2); len(sent) != 1 || string(sent[0]) == string(row.Sealed) {
+		t.Fatalf("%d rows, to the own address: %v", len(sent), string(sent[0]) == string(row.Sealed))
+	}
+	if n := len(w.records("seals", "")) + len(w.records("gone", "")); n != 0 {
+		t.Errorf("%d records of addresses or of a gone lane", n)
+	}
+	if sent := answer(2); len(sent) != 1 || string(sent[0]) != string(row.Sealed) {
+		t.Errorf("%d rows, not to the own address", len(sent))
+	}
+	if n := len(w.records("gone", "")); n != 1 {
+		t.Errorf("%d reports of a gone lane", n)
+	}
+	// Another address of the leaf is another lane: the rest goes.
+	if _, err := bob.putSeals(1, w.moreSeals(4)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bob.commit(commit{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.records("seals", "")); n != 0 {
+		t.Errorf("%d records of addresses after the leaf has another", n)
+	}
+}

@@ -100,7 +100,8 @@ func checkMessage(r *room, b []byte, now time.Time) (pseudonym.AAD, error) {
 	if !seal.IsMessageLength(len(m.Private.Ciphertext)) {
 		return nil, mmrerr.PaddingBucket
 	}
-	if len(m.Private.Ciphertext) > int(r.roster.policy.Limits.MaxMessage) {
+	// Without the tag, as R-133 counts: the default is a length that messages have.
+	if int64(len(m.Private.Ciphertext)-primitive.TagSize) > int64(r.roster.policy.Limits.MaxMessage) {
 		return nil, mmrerr.TooLarge
 	}
 	items, err := pseudonym.ParseAAD(m.AAD())

@@ -190,3 +190,47 @@ func TestLeaving(t *testing.T) {
 	}
 	w.sentTo("b.example", 1) // nothing after the Welcome reached the leaver
 }
+
+// TestManyLargeEnvelopes: what one event makes for all members is more than one
+// record of a store holds.
+func TestManyLargeEnvelopes(t *testing.T) {
+	w := newWorld(t)
+	alice := w.room(func(p *pseudonym.Room) { p.Limits.MaxLeavesPerUser = 10 })
+	const users, devices = 4, 9
+	n := 0
+	for range users {
+		user := w.id("b.example", pseudonym.User)
+		first, err := alice.tryAdd(w.identity(leafSpec{user: user}), commit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		for range devices - 1 {
+			s, err := first.commit(first.addOf(w.identity(leafSpec{user: user})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			alice.process(s.req.GetCommit())
+			n++
+		}
+	}
+	w.settled(alice.groupID())
+	had := w.inOutbox("b.example")
+	if _, err := alice.submit(alice.message(string(make([]byte, 250_000)))); err != nil {
+		t.Fatalf("%d envelopes of half a megabyte: %v", n, err)
+	}
+	w.settled(alice.groupID())
+	rows := w.sentTo("b.example", had+n)
+	lanes := make(map[string]bool)
+	for _, r := range rows[had:] {
+		lanes[r.Lane] = true
+	}
+	if len(lanes) != n {
+		t.Errorf("%d leaves were reached, of %d", len(lanes), n)
+	}
+}
+
+// addOf is a commit that adds one leaf.
+func (p *party) addOf(id *identity) commit {
+	return commit{adds: []*member.KeyPackage{p.w.keyPackage(id, false)}, linkKeys: []*identity{id}}
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
+	"github.com/mmrelay/mmrelay/pkg/queue"
 	"github.com/mmrelay/mmrelay/pkg/queue/queuetest"
 	"github.com/mmrelay/mmrelay/pkg/seal"
 )
@@ -127,11 +128,23 @@ func hashOf(b []byte) []byte {
 
 // inOutbox is how many rows a destination's outbox has.
 func (w *world) inOutbox(domain string) int {
-	es, err := w.outbox.Read(context.Background(), hub.OutboxID(domain), 0, 100_000)
-	if err != nil {
-		return 0
+	return len(w.entries(domain))
+}
+
+// entries are the rows of a destination's outbox.
+func (w *world) entries(domain string) []queue.Entry {
+	var all []queue.Entry
+	for {
+		var after queue.Seq
+		if n := len(all); n > 0 {
+			after = all[n-1].Seq
+		}
+		es, err := w.outbox.Read(context.Background(), hub.OutboxID(domain), after, 100_000)
+		if err != nil || len(es) == 0 {
+			return all
+		}
+		all = append(all, es...)
 	}
-	return len(es)
 }
 
 // events asks a member how many events it can read.
