@@ -69,7 +69,7 @@ func RunHub(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	}
 	defer tap.close()
 	h, err := hub.New(hub.Config{
-		Domain: cfg.Domain, Keys: b.keys, Peers: b.peers, Store: st.KV, Outbox: st.Queue, Logger: b.log,
+		Domain: cfg.Domain, Keys: b.keys, Peers: b.peers, Store: st.KV, Outbox: st.Queue, Volatile: url == "memory:", Logger: b.log,
 		Registerer:      prometheus.WrapRegistererWithPrefix("mmr_hub_", b.registry),
 		ReleaseInterval: cfg.ReleaseInterval, Middleware: tap.middleware(),
 		Rates: hub.Rates{Requests: cfg.RequestsPerMinute, Commits: cfg.CommitsPerMinute, Codes: cfg.CodesPerMinute, Resyncs: cfg.ResyncsPerHour},

@@ -68,9 +68,13 @@ type Config struct {
 	Audience string
 	Keys     Keys
 	// Replay remembers requests; it is shared by all replicas of the gateway.
-	Replay   kv.Store
-	Redeemer Redeemer
-	Methods  map[string]Method
+	Replay kv.Store
+	// ForgetsSince is when a Replay that does not outlive its process began, zero if
+	// it does outlive it: older requests are refused, as they may have been seen
+	// before (SPEC.md R-65).
+	ForgetsSince time.Time
+	Redeemer     Redeemer
+	Methods      map[string]Method
 	// Middleware, if not nil, wraps every method's handler.
 	Middleware Middleware
 	Logger     *slog.Logger
@@ -156,7 +160,9 @@ func (g *Gateway) serve(ctx context.Context, pt []byte, replay [16]byte, now tim
 	if req.Audience != g.cfg.Audience {
 		return method, nil, mmrerr.Audience
 	}
-	if !seal.Fresh(req.Timestamp, now) {
+	// A timestamp is the beginning of its 30 seconds, and so is the bound.
+	forgotten := !g.cfg.ForgetsSince.IsZero() && req.Timestamp < seal.Timestamp(g.cfg.ForgetsSince)
+	if forgotten || !seal.Fresh(req.Timestamp, now) {
 		return method, nil, mmrerr.New(mmrerr.Stale, staleDetail(now))
 	}
 	if first, err := g.remember(ctx, replay); err != nil {

@@ -184,6 +184,9 @@ func TestRotation(t *testing.T) {
 	}
 	// Who stayed.
 	w.everyCode(bob.everyRequest(), mmrerr.EARStale, seal.MethodCatchUp, seal.MethodJoinState)
+	own := bob.g.OwnLeaf()
+	_, _, _, err = w.join(join{from: bob, id: bob.identity, resync: &own, sealed: true})
+	w.wantCode(err, mmrerr.EARStale)
 	stolen := *bob
 	stolen.identity = mallory.identity
 	w.everyCode(stolen.everyRequest(), mmrerr.NoRoom)

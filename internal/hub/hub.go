@@ -52,6 +52,8 @@ type Config struct {
 	Peers *peer.Set
 	// Store holds rooms, the replay cache, spent tokens and leases.
 	Store kv.Store
+	// Volatile says that Store is gone with the process.
+	Volatile bool
 	// Outbox holds one queue per destination.
 	Outbox queue.Store
 	// Logger and Registerer receive what may be observed.
@@ -159,8 +161,13 @@ func New(cfg Config) (*Hub, error) {
 	}
 	h.flusher = newFlusher(h)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	var began time.Time
+	if cfg.Volatile {
+		began = time.Now()
+	}
 	h.gateway = gateway.New(gateway.Config{
-		Audience: seal.HubAudience(cfg.Domain), Keys: cfg.Keys, Replay: cfg.Store,
+		ForgetsSince: began,
+		Audience:     seal.HubAudience(cfg.Domain), Keys: cfg.Keys, Replay: cfg.Store,
 		Redeemer: redeem.New(redeem.Config{Spent: cfg.Store, Peers: cfg.Peers}),
 		Methods:  h.methods(), Middleware: cfg.Middleware,
 		Registerer: cfg.Registerer, Logger: cfg.Logger,
