@@ -110,6 +110,10 @@ bench-mls: $(BIN)/benchstat ## Speed and memory of pkg/mls against its gates, up
 	@mkdir -p .tmp
 	MLS_GATES=1 GOMAXPROCS=2 go test -run '^$$' -bench '^BenchmarkEngine$$' -benchtime 0.3s -count $(BENCHCOUNT) -timeout 60m ./pkg/mls/member | tee .tmp/bench-mls.txt || failed=1; benchstat .tmp/bench-mls.txt; exit $${failed:-0}
 
+.PHONY: spec-coverage
+spec-coverage: redis ## Run the tests of every requirement of docs/spec.md and print which passed
+	go run ./test/speccov/report
+
 .PHONY: redis
 redis: ## Install redis-server if it is missing and we may
 	@scripts/redis

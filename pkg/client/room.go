@@ -24,6 +24,7 @@ type room struct {
 
 	revealed map[uint32]revealed // credentials opened lately
 
+	wrongPub  bool      // the hub's GroupInfo has a wrong external_pub
 	confirmed string    // hash of the own commit that made the current epoch
 	upkeepAt  time.Time // when link keys are to be read or refreshed; zero: no need
 	removeAt  time.Time // when the leave of others is to be carried out; zero: no need

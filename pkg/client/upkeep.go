@@ -64,9 +64,13 @@ func (c *Client) upkeep(ctx context.Context, all bool) error {
 
 func (c *Client) upkeepRoom(ctx context.Context, r *room, now time.Time, all bool) error {
 	var err error
+	if r.wrongPub {
+		r.wrongPub = false
+		err = c.putGroupInfo(ctx, r)
+	}
 	if !r.removeAt.IsZero() && (all || !now.Before(r.removeAt)) {
 		r.removeAt = time.Time{}
-		err = c.commitRemoves(ctx, r)
+		err = errors.Join(err, c.commitRemoves(ctx, r))
 	}
 	if !r.upkeepAt.IsZero() && (all || !now.Before(r.upkeepAt)) {
 		r.upkeepAt = time.Time{}

@@ -23,10 +23,11 @@ type tap struct {
 	methods map[string]bool
 	samples map[string][]seal.Request
 	fault   map[string]func(accepted bool) bool // by method: whether to answer that the service is away
+	edit    map[string]func(*seal.Request)      // by method: what a hostile client would have sent instead
 }
 
 func newTap() *tap {
-	return &tap{methods: make(map[string]bool), samples: make(map[string][]seal.Request), fault: make(map[string]func(bool) bool)}
+	return &tap{methods: make(map[string]bool), samples: make(map[string][]seal.Request), fault: make(map[string]func(bool) bool), edit: make(map[string]func(*seal.Request))}
 }
 
 func (t *tap) wrap(method string, next gateway.Handler) gateway.Handler {
@@ -36,6 +37,12 @@ func (t *tap) wrap(method string, next gateway.Handler) gateway.Handler {
 	return func(ctx context.Context, c *gateway.Call) ([]byte, error) {
 		if t.faulty(method, false) {
 			return nil, errCrash
+		}
+		t.mu.Lock()
+		edit := t.edit[method]
+		t.mu.Unlock()
+		if edit != nil {
+			edit(c.Request)
 		}
 		out, err := next(ctx, c)
 		if err == nil {
@@ -71,6 +78,13 @@ func (t *tap) when(method string, f func(accepted bool) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fault[method] = f
+}
+
+// forge lets f change the requests of a method before they are served; nil ends it.
+func (t *tap) forge(method string, f func(*seal.Request)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.edit[method] = f
 }
 
 func (t *tap) served() []string {
