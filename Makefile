@@ -114,6 +114,10 @@ bench-mls: $(BIN)/benchstat ## Speed and memory of pkg/mls against its gates, up
 spec-coverage: redis ## Run the tests of every requirement of docs/spec.md and print which passed
 	go run ./test/speccov/report
 
+.PHONY: treewrap-histories
+treewrap-histories: ## 10,000 random histories of the link key tree, removed members attacking
+	go test ./pkg/pseudonym/treewrap -run TestHistories -rapid.checks=10000 -timeout 30m
+
 .PHONY: redis
 redis: ## Install redis-server if it is missing and we may
 	@scripts/redis

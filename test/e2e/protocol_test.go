@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
+	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/pkg/client"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
@@ -549,5 +551,47 @@ func TestRecreate(t *testing.T) {
 	talk(ctx, t, fresh, w.bob, w.alice)
 	if _, missing, err := w.bob.Recreate(ctx, room, ""); err != nil || !slices.Equal(missing, []string{w.carol.User()}) {
 		t.Errorf("by bob, who is not connected with carol: missing %v, %v", missing, err)
+	}
+}
+
+// TestPoolFull: a pool holds a hundred sets (SPEC.md R-43).
+func TestPoolFull(t *testing.T) {
+	t.Parallel()
+	ctx := within(t)
+	w := newTrio(ctx, t)
+	s, err := primitive.ParseSecret(w.bob.secrets().Conns[w.alice.User()].OwnToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := pseudonym.PoolID(s)
+	store, group := w.relays["b.example"].stores["packages"], "p"+string(id[:])
+	var some kv.Record
+	for rec, err := range store.Scan(ctx, group, "set/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		some = rec
+		if _, err := store.Apply(ctx, []kv.Op{{Key: rec.Key}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 100 {
+		if _, err := store.Apply(ctx, []kv.Op{{Key: kv.Key{Group: group, Name: fmt.Sprintf("set/%064x", i)}, Value: some.Value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.bob.Maintain(ctx); !errors.Is(err, mmrerr.PoolFull) {
+		t.Errorf("the hundred and first set: %v", err)
+	}
+}
+
+// TestUnavailable: a service that cannot reach its store says so, and the client
+// gives up after its time.
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	w := newPair(t)
+	w.hub.tap.refuse(seal.MethodSubmit)
+	if err := w.alice.Send(within(t), w.room, []byte("?")); !errors.Is(err, mmrerr.Unavailable) {
+		t.Errorf("sending to a hub without a store: %v", err)
 	}
 }
