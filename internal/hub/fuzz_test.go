@@ -40,9 +40,11 @@ func FuzzStored(f *testing.F) {
 	f.Add(byte(4), marshalRows([]outboxRow{newRow(l, []byte{5})}))
 	f.Add(byte(5), snap.marshal())
 	f.Add(byte(6), (&generation{suite: 1, first: 2, last: 9, leaves: []pastLeaf{{index: 1, signatureKey: []byte{7}, first: 2}}}).marshal())
+	f.Add(byte(7), (&seals{recent: [][16]byte{{1}}, list: []oneTime{{1, []byte{2}}}}).marshal())
+	f.Add(byte(8), (&waiting{epoch: 3, leaves: []uint32{1, 4}}).marshal())
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
 		var again []byte
-		switch kind % 7 {
+		switch kind % 9 {
 		case 0:
 			v, err := parseRoster(b)
 			if (err == nil) != (v != nil) {
@@ -90,9 +92,21 @@ func FuzzStored(f *testing.F) {
 				return
 			}
 			again = v.marshal()
+		case 7:
+			v, err := parseSeals(b)
+			if err != nil {
+				return
+			}
+			again = v.marshal()
+		case 8:
+			v, err := parseWaiting(b)
+			if err != nil {
+				return
+			}
+			again = v.marshal()
 		}
 		if !bytes.Equal(again, b) {
-			t.Fatalf("kind %d: %x re-encodes to %x", kind%7, b, again)
+			t.Fatalf("kind %d: %x re-encodes to %x", kind%9, b, again)
 		}
 	})
 }
