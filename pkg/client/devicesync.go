@@ -403,29 +403,9 @@ func (c *Client) joinSibling(ctx context.Context, w *wantedRoom, p *siblingProof
 // siblingAAD is the authenticated data of a further device's external commit:
 // its link key for the members, and the sibling's proof.
 func siblingAAD(in entry, policy *pseudonym.Room, g *mls.PublicGroup, groupInfo []byte, leaf *newLeaf, proof []byte) ([]byte, error) {
-	items := pseudonym.AAD{}
-	rule := policy.KeyRule(policy.RoleOf(leaf.tbs.User))
-	switch {
-	case policy.Scheme == pseudonym.SchemeStatic:
-		entry := pseudonym.AddAAD{nil}
-		if rule != pseudonym.KeyForbidden {
-			if !in.wrapper.Present() {
-				return nil, ErrUnverified
-			}
-			entry[0] = pseudonym.WrapStatic(in.wrapper, in.groupID, leaf.tbs.Hash(), leaf.linkKey)
-		}
-		data, err := entry.AppendBinary(nil)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: data})
-	case rule != pseudonym.KeyForbidden:
-		item, err := joinerLink(g, groupInfo, in.groupID, leaf.tbs.Hash(), leaf.linkKey)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, item)
+	items, err := linkItems(policy, leaf.tbs, leaf.linkKey, stored(in.wrapper), g, groupInfo)
+	if err != nil {
+		return nil, err
 	}
-	items = append(items, pseudonym.AADItem{Type: pseudonym.AADSiblingProof, Data: proof})
-	return items.AppendBinary(nil)
+	return append(items, pseudonym.AADItem{Type: pseudonym.AADSiblingProof, Data: proof}).AppendBinary(nil)
 }

@@ -185,45 +185,42 @@ func (r *room) resyncAAD(policy *pseudonym.Room, g *mls.PublicGroup, groupInfo [
 	if err != nil {
 		return nil, err
 	}
-	rule := policy.KeyRule(policy.RoleOf(cred.User))
-	items := pseudonym.AAD{}
-	switch {
-	case policy.Scheme == pseudonym.SchemeStatic:
-		entry := pseudonym.AddAAD{nil}
-		if rule != pseudonym.KeyForbidden {
-			wrapper, err := primitive.ParseSecret(r.st.Wrapper)
-			if err != nil {
-				return nil, err
-			}
-			entry[0] = pseudonym.WrapStatic(wrapper, r.st.GroupID, cred.Hash(), link)
-		}
-		data, err := entry.AppendBinary(nil)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, pseudonym.AADItem{Type: pseudonym.AADAddAAD, Data: data})
-	case rule != pseudonym.KeyForbidden:
-		item, err := joinerLink(g, groupInfo, r.st.GroupID, cred.Hash(), link)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, item)
+	items, err := linkItems(policy, cred.TBS, link, r.st.Wrapper, g, groupInfo)
+	if err != nil {
+		return nil, err
 	}
 	return items.AppendBinary(nil)
 }
 
-// joinerLink seals a link key to all members of the epoch that an external
-// commit starts from.
-func joinerLink(g *mls.PublicGroup, groupInfo, groupID []byte, tbsHash [32]byte, link primitive.Secret) (pseudonym.AADItem, error) {
+// linkItems hands the link key of an external joiner, whose leaf is in no delta,
+// to the members: by an entry of the static scheme, or sealed to all of the epoch
+// that the commit starts from (SPEC.md ).
+func linkItems(policy *pseudonym.Room, leaf pseudonym.TBS, link primitive.Secret, wrapper []byte, g *mls.PublicGroup, groupInfo []byte) (pseudonym.AAD, error) {
+	forbidden := policy.KeyRule(policy.RoleOf(leaf.User)) == pseudonym.KeyForbidden
+	if policy.Scheme == pseudonym.SchemeStatic {
+		entry := pseudonym.AddAAD{nil}
+		if !forbidden {
+			w, err := primitive.ParseSecret(wrapper)
+			if err != nil {
+				return nil, ErrUnverified // a link, or a sibling's word, for the other scheme
+			}
+			entry[0] = pseudonym.WrapStatic(w, g.GroupID(), leaf.Hash(), link)
+		}
+		data, err := entry.AppendBinary(nil)
+		return pseudonym.AAD{{Type: pseudonym.AADAddAAD, Data: data}}, err
+	}
+	if forbidden {
+		return pseudonym.AAD{}, nil
+	}
 	pub, err := externalPub(groupInfo)
 	if err != nil {
-		return pseudonym.AADItem{}, err
+		return nil, err
 	}
-	enc, ct, err := mls.EncryptWithLabel(g.Suite(), pub, treewrap.LabelJoinerLink, treewrap.JoinerLinkContext(groupID, tbsHash), link.Bytes())
+	enc, ct, err := mls.EncryptWithLabel(g.Suite(), pub, treewrap.LabelJoinerLink, treewrap.JoinerLinkContext(g.GroupID(), leaf.Hash()), link.Bytes())
 	if err != nil {
-		return pseudonym.AADItem{}, err
+		return nil, err
 	}
-	return pseudonym.AADItem{Type: pseudonym.AADJoinerLink, Data: primitive.HPKECiphertext{KEMOutput: enc, Ciphertext: ct}.Append(nil)}, nil
+	return pseudonym.AAD{{Type: pseudonym.AADJoinerLink, Data: primitive.HPKECiphertext{KEMOutput: enc, Ciphertext: ct}.Append(nil)}}, nil
 }
 
 // commitResync sends the external commit and takes its place in the room. If its
