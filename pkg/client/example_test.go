@@ -31,7 +31,6 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer func() { _ = c.Close() }()
 	room, err := c.CreateRoom(ctx, "hub.example")
 	if err != nil {
 		log.Fatal(err)
@@ -40,6 +39,9 @@ func Example() {
 		log.Fatal(err)
 	}
 	if err := c.Send(ctx, room, []byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
 		log.Fatal(err)
 	}
 }
