@@ -69,7 +69,7 @@ func RunRelay(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	prefixed := prometheus.WrapRegistererWithPrefix("mmr_relay_", b.registry)
 	r, err := relay.New(relay.Config{
 		Domain: cfg.Domain, Keys: b.keys, Peers: b.peers, Logger: b.log, Registerer: prefixed, Registration: reg,
-		Queues: stores.queues.Queue, Mailboxes: stores.queues.KV, Packages: stores.packages.KV, Accounts: stores.accounts.KV,
+		Queues: stores.queues.Queue, Mailboxes: stores.queues.KV, Packages: stores.packages.KV, Volatile: stores.volatile, Accounts: stores.accounts.KV,
 		Limits:     relay.Limits{TokensPerDay: cfg.TokensPerDay, ForwardPerMinute: cfg.ForwardPerMinute, Queue: queue.Limits{MaxEntries: cfg.QueueEntries, MaxBytes: cfg.QueueBytes, MaxAge: cfg.QueueAge}},
 		Push:       relay.Push{URL: cfg.PushWebhook, Interval: cfg.PushInterval},
 		Middleware: tap.middleware(),
@@ -119,7 +119,10 @@ func (c *RelayConfig) registration() (relay.Registration, error) {
 }
 
 // relayStores are the three stores that share no key.
-type relayStores struct{ accounts, packages, queues *store.Stores }
+type relayStores struct {
+	accounts, packages, queues *store.Stores
+	volatile                   bool // the packages do not outlive the process
+}
 
 func (c *RelayConfig) stores(ctx context.Context) (*relayStores, error) {
 	base, err := storeURL(c.Store, c.StoreURL)
@@ -134,6 +137,9 @@ func (c *RelayConfig) stores(ctx context.Context) (*relayStores, error) {
 		url := base
 		if x.own != "" {
 			url = x.own
+		}
+		if x.name == "packages" {
+			s.volatile = url == "memory:"
 		}
 		if *x.to, err = store.Open(ctx, url, x.name); err != nil {
 			s.close()

@@ -54,6 +54,9 @@ type Config struct {
 	Mailboxes kv.Store
 	// Packages holds KeyPackage pools, and the gateway's replay cache and spent tokens.
 	Packages kv.Store
+	// Volatile says that Packages does not outlive the process: requests from
+	// before its start are refused, since nobody remembers them (SPEC.md R-65).
+	Volatile bool
 	// Accounts holds everything that knows a user: accounts, connection packages
 	// and requests. It is the only store with real identifiers.
 	Accounts kv.Store
@@ -118,8 +121,13 @@ func New(cfg Config) (*Relay, error) {
 	r.redeemer = redeem.New(redeem.Config{
 		Spent: cfg.Packages, Peers: cfg.Peers, OwnDomain: cfg.Domain, Own: cfg.Keys.TokenKeys,
 	})
+	var began time.Time
+	if cfg.Volatile {
+		began = time.Now()
+	}
 	r.gateway = gateway.New(gateway.Config{
-		Audience: "provider:" + cfg.Domain, Keys: cfg.Keys, Replay: cfg.Packages, Redeemer: r.redeemer,
+		ForgetsSince: began,
+		Audience:     "provider:" + cfg.Domain, Keys: cfg.Keys, Replay: cfg.Packages, Redeemer: r.redeemer,
 		Methods: r.methods(), Middleware: cfg.Middleware, Registerer: cfg.Registerer, Logger: cfg.Logger,
 	})
 	if len(cfg.Peers.Domains(peer.Hub)) == 0 {
