@@ -39,6 +39,7 @@ type commands struct {
 	Connections connectionsCmd `cmd:"" help:"List the users this client is connected with."`
 	Room        roomCmd        `cmd:"" help:"Create, list and change rooms."`
 	Device      deviceCmd      `cmd:"" help:"Use several devices."`
+	Mailbox     mailboxCmd     `cmd:"" help:"Look at the mailbox, and be woken up."`
 	Verify      verifyCmd      `cmd:"" help:"Show the safety code of a user, to be compared with what they see."`
 	Report      reportCmd      `cmd:"" help:"Report a message to the room's hub as abuse."`
 	Disclose    discloseCmd    `cmd:"" help:"Prove to a provider which of its users a member is."`

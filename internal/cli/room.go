@@ -21,6 +21,7 @@ type roomCmd struct {
 	Revoke   roomRevoke   `cmd:"" help:"End all links of a room."`
 	Refresh  roomRefresh  `cmd:"" help:"Replace this client's keys, address and credential in a room."`
 	Resync   roomResync   `cmd:"" help:"Join a room again, with the same identity, after losing one's place in it."`
+	Recreate roomRecreate `cmd:"" help:"Make a room anew that is forked, locked or stuck."`
 	Block    roomBlock    `cmd:"" help:"Let the relay drop what comes from a room that cannot be left."`
 	Continue roomContinue `cmd:"" help:"Use a room again in which the rules were broken."`
 }
