@@ -37,19 +37,28 @@ type DeliveryService struct {
 
 // Deliver implements the service. The answer of a batch is sent when everything
 // in it is stored, and not before the minimum latency: it must not tell a full
-// mailbox, a blocked handle or a listening client from any other.
+// mailbox, a blocked handle or a listening client from any other. A relay that
+// stops ends the stream between two batches, so that the hub goes to another
+// replica at once.
 func (s *DeliveryService) Deliver(stream deliveryv1.DeliveryService_DeliverServer) error {
 	domain, ok := peer.DomainOf(stream.Context())
 	if !ok || !s.r.cfg.Peers.Has(peer.Name{Role: peer.Hub, Domain: domain}) {
 		return mmrerr.NoConsent
 	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	reqs, failed := receive(ctx, stream)
 	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
+		var req *deliveryv1.DeliverRequest
+		select {
+		case <-s.r.stopping:
+			return mmrerr.Unavailable
+		case err := <-failed:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			return err
+		case req = <-reqs:
 		}
 		if n := len(req.GetItems()); n == 0 || n > maxBatch {
 			return &grpcserver.FieldError{Field: "items", Rule: "must hold 1 to 256 items"}
@@ -67,6 +76,27 @@ func (s *DeliveryService) Deliver(stream deliveryv1.DeliveryService_DeliverServe
 			return err
 		}
 	}
+}
+
+// receive reads the stream until it ends, one batch ahead, for callers that wait
+// for something else too. It gives up when ctx ends.
+func receive(ctx context.Context, stream deliveryv1.DeliveryService_DeliverServer) (<-chan *deliveryv1.DeliverRequest, <-chan error) {
+	reqs, failed := make(chan *deliveryv1.DeliverRequest), make(chan error, 1)
+	go func() {
+		for {
+			req, err := stream.Recv()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case reqs <- req:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return reqs, failed
 }
 
 // atLeast runs f and waits until the minimum latency has passed.
