@@ -46,8 +46,18 @@ test: redis vectors ## All tests under the race detector; installs redis-server 
 test-short: ## Tests without the race detector and without the slow ones
 	go test -short ./...
 
+SEED ?= 0
+.PHONY: ledger
+ledger: redis ## Nothing accepted is lost or repeated: real processes under faults, 5 minutes, 50 clients, 20 rooms (SEED=n repeats a schedule)
+	go test -count=1 -timeout 30m -v -run 'TestReplicas|TestSingleMachine' ./test/e2e/ledger -for 5m -clients 50 -rooms 20 -rate 30 -pause 30s -seed $(SEED)
+
+.PHONY: ledger-short
+ledger-short: redis ## The same in short, as CI runs it: a minute on Redis, half a minute on embedded stores
+	go test -count=1 -timeout 10m -v -run TestReplicas ./test/e2e/ledger -for 60s -seed $(SEED)
+	go test -count=1 -timeout 10m -v -run TestSingleMachine ./test/e2e/ledger -for 30s -seed $(SEED)
+
 .PHONY: check
-check: checkgenerate proto-lint lint vet test fuzz charttest interop oracle ## Everything CI checks
+check: checkgenerate proto-lint lint vet test ledger-short fuzz charttest interop oracle ## Everything CI checks
 
 .PHONY: bench-queue
 bench-queue: redis ## Mailboxes: appends beside raw XADD of the same bytes, memory per envelope
