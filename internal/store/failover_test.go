@@ -171,6 +171,7 @@ func TestWaitWindow(t *testing.T) {
 		}
 		s := open(t, master.URL()+query, "hub")
 		mustDo(t, s.Queue.Create(t.Context(), "q", queue.Limits{}))
+		mustDo(t, master.Client().Do(t.Context(), "WAIT", 1, 10_000).Err()) // the replica has the queue
 		replica.Pause()
 		mustDo(t, master.Client().ClientKillByFilter(t.Context(), "TYPE", "replica").Err())
 		r, err := queue.AppendOne(t.Context(), s.Queue, queue.Append{Queue: "q", Entry: []byte("x")})

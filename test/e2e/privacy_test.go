@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -283,4 +284,47 @@ func (w *world) viewOf(t *testing.T, p *person, uri string) string {
 		}
 	}
 	return b.String()
+}
+
+// TestPrivacyDumpsShareNothing: no value of the hub's stores is in a relay's, so
+// that nobody who has both can join them.
+func TestPrivacyDumpsShareNothing(t *testing.T) {
+	t.Parallel()
+	w, people, rooms, _ := talked(t)
+	ctx := within(t)
+	people[1].offline() // so that its mailbox holds something
+	if err := people[0].Send(ctx, rooms[0], []byte("for the mailbox")); err != nil {
+		t.Fatal(err)
+	}
+	w.quiet(t)
+	const n = 12
+	windows := make(map[string]bool)
+	for _, e := range w.hub.atRest(t) {
+		maps.Copy(windows, grams(e.group+"\n"+e.name+"\n"+e.value, n))
+	}
+	searched, mailbox := 0, 0
+	for domain, r := range w.relays {
+		for _, e := range r.atRest(t) {
+			if e.name == "stat" {
+				continue // how atRest prints a queue's counters
+			}
+			if e.place == "queues" {
+				mailbox++
+			}
+			for x := range grams(e.group+"\n"+e.name+"\n"+e.value, n) {
+				searched++
+				if !windows[x] || strings.Count(x, "\x00") >= n/2 {
+					continue
+				}
+				if strings.ContainsFunc(x, func(r rune) bool { return r < ' ' || r > '~' }) {
+					t.Errorf("%s and the hub share %x, in %s", domain, x, e.key())
+				} else if !strings.Contains("mimi://a.example/u/ mimi://b.example/u/ mimi://a.example/d/ mimi://b.example/d/ provider:a.example provider:b.example hub:hub.example", x) {
+					t.Errorf("%s and the hub share %q, in %s", domain, x, e.key())
+				}
+			}
+		}
+	}
+	if mailbox == 0 || searched < 10_000 || len(windows) < 10_000 {
+		t.Errorf("%d mailbox entries, %d windows of relays, %d of the hub", mailbox, searched, len(windows))
+	}
 }

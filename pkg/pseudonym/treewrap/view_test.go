@@ -217,3 +217,67 @@ func TestWith(t *testing.T) {
 		t.Errorf("full rewrite: %v, full %v", err, full)
 	}
 }
+
+// TestThief: who steals what a member stores opens exactly the payloads of that
+// moment: none that was replaced before, none that comes later.
+func TestThief(t *testing.T) {
+	w := newRoom(t, 5)
+	apply := func(d *treewrap.Delta) {
+		t.Helper()
+		var err error
+		if w.hub, err = w.hub.Commit(w.epoch, w.leaves, w.links, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := w.hub
+	replaced := w.known[1]
+	w.next()
+	w.set(1, pseudonym.KeyRequired)
+	apply(w.write(treewrap.Write{}))
+	state, top := w.hub, w.view.TopKey() // stolen
+
+	got, err := treewrap.ReadTop(w.gid, state, top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !maps.EqualFunc(got.Payloads(), w.known, primitive.Secret.Equal) {
+		t.Error("the thief does not open what the member does")
+	}
+	keys := []primitive.Secret{top}
+	for _, n := range state.Nodes() {
+		for _, k := range keys {
+			if pt, err := n.Open(w.gid, k); err == nil && len(pt) == 2*primitive.SecretSize {
+				for side := range 2 {
+					s, err := primitive.ParseSecret(pt[side*primitive.SecretSize : (side+1)*primitive.SecretSize])
+					if err != nil {
+						t.Fatal(err)
+					}
+					keys = append(keys, s)
+				}
+			}
+		}
+	}
+	w.next()
+	w.set(3, pseudonym.KeyRequired)
+	apply(w.write(treewrap.Write{}))
+	for name, s := range map[string]*treewrap.State{"before": before, "after": w.hub} {
+		for _, n := range s.Nodes() {
+			for _, k := range keys {
+				pt, err := n.Open(w.gid, k)
+				if err != nil || len(pt) != primitive.SecretSize {
+					continue
+				}
+				p, err := primitive.ParseSecret(pt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p.Equal(replaced) || p.Equal(w.known[3]) {
+					t.Errorf("the thief opens a payload of %s", name)
+				}
+			}
+		}
+	}
+	if v, err := treewrap.ReadTop(w.gid, w.hub, top); err == nil || len(v.Payloads()) != 0 {
+		t.Errorf("the stolen key opens the next state: %v", err)
+	}
+}
