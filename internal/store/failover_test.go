@@ -170,7 +170,7 @@ func TestWaitWindow(t *testing.T) {
 			query = "?wait=1&wait_timeout=300ms"
 		}
 		s := open(t, master.URL()+query, "hub")
-		mustDo(t, s.Queue.Create(t.Context(), "q", queue.Limits{}))
+		mustDo(t, open(t, master.URL(), "hub").Queue.Create(t.Context(), "q", queue.Limits{}))
 		mustDo(t, master.Client().Do(t.Context(), "WAIT", 1, 10_000).Err()) // the replica has the queue
 		replica.Pause()
 		mustDo(t, master.Client().ClientKillByFilter(t.Context(), "TYPE", "replica").Err())
