@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -84,6 +85,9 @@ func dial(addr, domain string, trust *Trust, cert *tls.Certificate, o options) (
 		grpc.WithTransportCredentials(credentials.NewTLS(t)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8<<20)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcBackoff, MinConnectTimeout: 5 * time.Second}),
+		// A connection that was lost without a word, as behind a NAT, must not keep a
+		// listener or a call waiting for ever. Idle connections stay silent.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("mmr"))...)
 }
 
