@@ -58,8 +58,9 @@ type deployment struct {
 	relays  []*process
 	clients map[string]*link // by provider
 	peers   []*link
-	redis   *redistest.Server // nil: embedded stores
-	disk    string            // small file system of the hub's store; empty: none
+	redis   *redistest.Server // nil: none that may be killed
+	cluster *redistest.Cluster
+	disk    string // small file system of the hub's store; empty: none
 }
 
 func (d *deployment) processes() []*process {

@@ -33,6 +33,7 @@ func (f *faults) kinds() map[string]func(context.Context) {
 		"partition of services":      func(ctx context.Context) { f.partition(ctx, f.d.peers) },
 		"partition of clients":       func(ctx context.Context) { f.partition(ctx, []*link{f.d.clients[aDomain], f.d.clients[bDomain]}) },
 		"connections reset":          f.reset,
+		"connections forgotten":      f.forget,
 		"slow links":                 f.slow,
 		"rolling restart of all":     f.roll,
 		"all hubs killed at once":    func(context.Context) { f.killAll(f.d.hubs) },
@@ -49,6 +50,11 @@ func (f *faults) kinds() map[string]func(context.Context) {
 			sleep(ctx, f.pause/2)
 			f.d.redis.Resume()
 		}
+	}
+	if f.d.cluster != nil {
+		k["slots of the cluster move"] = f.reshard
+		k["a master hands over"] = f.handOver
+		k["kill -9 of a master"] = f.failOver
 	}
 	if len(f.d.hubs) == 1 { // the same as of one
 		delete(k, "all hubs killed at once")
@@ -129,6 +135,12 @@ func (f *faults) reset(context.Context) {
 	}
 }
 
+// forget loses the connections of one link without a word; new ones work.
+func (f *faults) forget(context.Context) {
+	ls := f.d.links()
+	ls[f.rnd.IntN(len(ls))].forget()
+}
+
 func (f *faults) slow(ctx context.Context) {
 	for _, l := range f.d.links() {
 		l.slow(time.Duration(20+f.rnd.IntN(100)) * time.Millisecond)
@@ -149,11 +161,12 @@ func (f *faults) roll(ctx context.Context) {
 		if p.end(syscall.SIGTERM) {
 			f.stuck++
 		}
-		f.log("  %s stopped in %v", p.name, time.Since(begin).Round(time.Millisecond))
+		stopped := time.Since(begin)
 		f.restart(p)
 		if err := p.ready(); err != nil {
 			f.d.tb.Error(err)
 		}
+		f.log("  %s stopped in %v, was ready %v later", p.name, stopped.Round(time.Millisecond), (time.Since(begin) - stopped).Round(time.Millisecond))
 	}
 }
 

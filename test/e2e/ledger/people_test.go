@@ -158,6 +158,7 @@ func (x *person) handle(e client.Event) error {
 	switch e.Kind {
 	case client.KindMessage:
 		x.book.got(name, x.name, string(e.Data), e.Seq, time.Now())
+		x.arrived("message " + string(e.Data))
 	case client.KindJoined:
 		x.book.came(name, x.name, e.Seq)
 		x.arrived("joined " + e.Room)

@@ -23,6 +23,11 @@ type link struct {
 	held    chan struct{} // not nil: nothing passes until it is closed
 	delay   time.Duration // of every piece
 	closing bool
+	only    string // the one backend there is; empty: all
+	number  int    // of the newest connection
+	dead    int    // connections up to this number carry nothing any more
+
+	quit chan struct{} // closed when the link is
 }
 
 func newLink(tb testing.TB, name string, backends ...string) *link {
@@ -31,7 +36,7 @@ func newLink(tb testing.TB, name string, backends ...string) *link {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	l := &link{name: name, lis: lis, backends: backends, conns: make(map[net.Conn]bool)}
+	l := &link{name: name, lis: lis, backends: backends, conns: make(map[net.Conn]bool), quit: make(chan struct{})}
 	l.wg.Go(l.accept)
 	tb.Cleanup(l.close)
 	return l
@@ -55,7 +60,11 @@ func (l *link) serve(client net.Conn) {
 		return
 	}
 	defer l.track(client, false)
-	l.pass(0)
+	l.mu.Lock()
+	l.number++
+	number := l.number
+	l.mu.Unlock()
+	l.pass(0, number)
 	server, err := l.dial()
 	if err != nil {
 		return
@@ -68,9 +77,9 @@ func (l *link) serve(client net.Conn) {
 	done := make(chan struct{})
 	l.wg.Go(func() {
 		defer close(done)
-		l.copy(server, client)
+		l.copy(server, client, number)
 	})
-	l.copy(client, server)
+	l.copy(client, server, number)
 	<-done
 }
 
@@ -93,6 +102,9 @@ func (l *link) dial() (net.Conn, error) {
 	for range l.backends {
 		l.mu.Lock()
 		file := l.backends[l.next%len(l.backends)]
+		if l.only != "" {
+			file = l.only
+		}
 		l.next++
 		l.mu.Unlock()
 		addr, err := os.ReadFile(file)
@@ -107,13 +119,13 @@ func (l *link) dial() (net.Conn, error) {
 }
 
 // copy passes bytes on; when one direction ends, both do.
-func (l *link) copy(to, from net.Conn) {
+func (l *link) copy(to, from net.Conn, number int) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	b := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(b)
 		if n > 0 {
-			l.pass(n)
+			l.pass(n, number)
 			if _, err := to.Write(b[:n]); err != nil {
 				return
 			}
@@ -125,10 +137,14 @@ func (l *link) copy(to, from net.Conn) {
 }
 
 // pass waits for as long as the link holds up what passes.
-func (l *link) pass(n int) {
+func (l *link) pass(n, number int) {
 	l.mu.Lock()
-	held, delay := l.held, l.delay
+	held, delay, dead := l.held, l.delay, number <= l.dead
 	l.mu.Unlock()
+	if dead {
+		<-l.quit
+		return
+	}
 	if held != nil {
 		<-held
 	}
@@ -149,6 +165,21 @@ func (l *link) cut() {
 	}
 }
 
+// pin leads all connections to one backend from now on.
+func (l *link) pin(i int) {
+	l.mu.Lock()
+	l.only = l.backends[i]
+	l.mu.Unlock()
+	l.cut()
+}
+
+// unpin ends pin, for new connections.
+func (l *link) unpin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.only = ""
+}
+
 // partition lets nothing pass, without a word to either side.
 func (l *link) partition() {
 	l.mu.Lock()
@@ -156,6 +187,14 @@ func (l *link) partition() {
 	if l.held == nil {
 		l.held = make(chan struct{})
 	}
+}
+
+// forget lets nothing pass on the connections that there are, for good and without
+// a word to either side, as a NAT or load balancer does that has forgotten them.
+func (l *link) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead = l.number
 }
 
 func (l *link) slow(d time.Duration) {
@@ -180,6 +219,7 @@ func (l *link) close() {
 	l.mu.Lock()
 	l.closing = true
 	l.mu.Unlock()
+	close(l.quit)
 	_ = l.lis.Close()
 	l.cut()
 	l.wg.Wait()
