@@ -345,6 +345,8 @@ func (c *Client) ready(ctx context.Context) error {
 		}
 	}
 	if !published {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if err := c.publishPackages(ctx); err != nil {
 			return fmt.Errorf("publishing connection packages: %w", err)
 		}

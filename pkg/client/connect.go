@@ -25,10 +25,8 @@ const (
 )
 
 // publishPackages publishes one-time connection packages and a last-resort one
-// (SPEC.md R-30).
+// (SPEC.md R-30). mu is held.
 func (c *Client) publishPackages(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	now := time.Now()
 	b := make(batch)
 	req := new(relayv1.PublishConnectionPackagesRequest)

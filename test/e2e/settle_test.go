@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -379,4 +380,37 @@ func roomState(t *testing.T, p *person, room string) storedRoom {
 	}
 	t.Fatal("no such room")
 	return storedRoom{}
+}
+
+// TestPackagesRunLow: whoever was asked often publishes connection packages
+// anew, and is not in its own way while it does.
+func TestPackagesRunLow(t *testing.T) {
+	t.Parallel()
+	ctx := within(t)
+	w := newWorld(t)
+	alice, bob := w.person(ctx, "alice", "a.example", quick...), w.person(ctx, "bob", "b.example", quick...)
+	bob.online(ctx)
+	if _, err := bob.Requests(ctx); err != nil { // makes the mailbox and the first packages
+		t.Fatal(err)
+	}
+	for range 5 {
+		if err := alice.Connect(ctx, bob.User(), "hub.example"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() (n int) {
+		for _, e := range w.relays["b.example"].atRest(t) {
+			if e.place == "accounts" && e.group == "abob" && strings.HasPrefix(e.name, "cp") {
+				n++
+			}
+		}
+		return n
+	}
+	before := left()
+	if err := bob.Maintain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if after := left(); after <= before {
+		t.Errorf("%d connection packages at the provider, %d before", after, before)
+	}
 }
