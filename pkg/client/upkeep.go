@@ -50,6 +50,9 @@ func (c *Client) upkeep(ctx context.Context, all bool) error {
 		if err != nil {
 			c.opts.log.Warn("looking after a room did not work")
 			r.upkeepAt = now.Add(c.opts.gapWait + randomDuration(c.opts.gapWait))
+			if r.removesWaiting() { // or the leave of others would wait for somebody else's commit
+				r.removeAt = r.upkeepAt
+			}
 		}
 	}
 	if now.Before(c.devicesAfter) {
