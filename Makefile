@@ -38,7 +38,7 @@ demo-redis: build build-tap redis ## The same on a private redis-server
 .PHONY: test
 test: redis vectors ## All tests under the race detector; installs redis-server if it may
 	go test -race -parallel 6 -timeout 30m ./...
-	go test -timeout 10m -run 'TestSelfPlay|TestVectorRecorded|TestCrashAtEveryWrite|TestServerFollowsRandomSteps|TestStateSizes' ./pkg/mls/member
+	go test -timeout 15m ./pkg/mls/member
 	go test -timeout 10m -run 'TestVirtual' ./test/e2e
 	go test -timeout 5m -run 'TestTornLog|TestKill|TestDiskUse' ./pkg/queue/pebblequeue
 
