@@ -37,6 +37,9 @@ func (c *Client) update(ctx context.Context, r *room, build func() (*plan, error
 		return err
 	}
 	for range maxRaces {
+		if err := r.usable(); err != nil {
+			return err
+		}
 		p, err := build()
 		if err != nil {
 			return err
@@ -52,14 +55,11 @@ func (c *Client) update(ctx context.Context, r *room, build func() (*plan, error
 			if caught := c.catchUp(ctx, r); caught != nil {
 				return caught
 			}
+			if usable := r.usable(); usable != nil {
+				return usable
+			}
 			if told := r.told(err); told != nil {
 				return told
-			}
-			switch {
-			case r.st.Removed:
-				return ErrRemoved
-			case r.st.Locked:
-				return ErrLocked
 			}
 			continue
 		default:
@@ -96,9 +96,24 @@ func (r *room) told(refusal error) error {
 
 // propose stores a stand-alone proposal of somebody else for the next commit.
 func (r *room) propose(raw []byte) {
-	if g, _, err := r.g.Process(raw); err == nil {
+	if g, _, err := r.process(raw, mls.ContentProposal); err == nil {
 		r.g = g
 	}
+}
+
+// process opens an MLS message that the hub says is of that kind. What is of
+// another kind would take a way around the checks of its own: a commit among
+// proposals would not be audited (SPEC.md R-118), and a message among commits
+// has no commit to look at.
+func (r *room) process(raw []byte, kind mls.ContentType) (*member.Group, *mls.Event, error) {
+	g, ev, err := r.g.Process(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ev.Kind != kind {
+		return nil, nil, mmrerr.WireFormat
+	}
+	return g, ev, nil
 }
 
 // stage makes the commit with a fresh address, delivery key and D (SPEC.md
@@ -383,6 +398,12 @@ func (c *Client) settle(ctx context.Context, r *room) error {
 		}
 		return c.learnAll(ctx, r)
 	}
+	if r.st.Pending == nil && r.st.Leaving == nil && r.st.Outgoing == nil {
+		return nil
+	}
+	if err := r.usable(); err != nil {
+		return err
+	}
 	if r.st.Pending != nil {
 		err := c.sendPending(ctx, r)
 		if errors.Is(err, mmrerr.WrongEpoch) {
@@ -433,10 +454,7 @@ func (c *Client) resume(ctx context.Context) error {
 		if r.g.Status() == member.Active {
 			c.plan(r)
 		}
-		if r.st.Removed || r.st.Forked || r.st.Pending == nil && r.st.Outgoing == nil && r.st.Leaving == nil {
-			continue
-		}
-		if err := c.settle(ctx, r); err != nil {
+		if err := c.settle(ctx, r); err != nil && c.store.broken() == nil {
 			c.opts.log.Warn("what was sent before a restart is not settled yet")
 		}
 	}

@@ -48,7 +48,7 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 			}
 		}
 	} else {
-		g, ev, err := r.g.Process(body.Commit)
+		g, ev, err := r.process(body.Commit, mls.ContentCommit)
 		if err != nil {
 			return c.stick(r, body.Commit, e.Seq, b)
 		}

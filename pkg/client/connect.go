@@ -469,7 +469,7 @@ func (c *Client) tidy(ctx context.Context) error {
 		if r == nil || !conn.Settle && len(conn.Unwanted) == 0 {
 			continue
 		}
-		if r.st.Removed || r.st.Forked {
+		if r.usable() != nil {
 			continue
 		}
 		err := c.update(ctx, r, func() (*plan, error) { return c.tidyPlan(r, conn) })

@@ -190,7 +190,7 @@ func (c *Client) checkRoom(hub string, g *mls.PublicGroup) (*pseudonym.Room, pri
 }
 
 // hubKey returns the key of the room's external sender 0, which must be a valid
-// identity of the hub.
+// identity of the hub now: for a room that is created or joined.
 func (c *Client) hubKey(hub string, g *mls.PublicGroup) (primitive.PublicKey, error) {
 	data, _ := g.Extension(mls.ExtensionExternalSenders)
 	senders, err := mls.ParseExternalSenders(data, nil)
@@ -202,4 +202,20 @@ func (c *Client) hubKey(hub string, g *mls.PublicGroup) (primitive.PublicKey, er
 		return primitive.PublicKey{}, ErrUnverified
 	}
 	return key, nil
+}
+
+// hub returns the key of the room's external sender 0. It was the hub's when this
+// client came to the room, and a room keeps it (SPEC.md R-111): that the hub's
+// certificate has expired since is no fork.
+func (r *room) hub() (primitive.PublicKey, error) {
+	data, _ := r.g.Public().Extension(mls.ExtensionExternalSenders)
+	senders, err := mls.ParseExternalSenders(data, nil)
+	if err != nil || len(senders) == 0 {
+		return primitive.PublicKey{}, ErrUnverified
+	}
+	alg, ok := primitive.SuiteAlgorithm(r.st.Suite)
+	if !ok {
+		return primitive.PublicKey{}, mmrerr.WireFormat
+	}
+	return primitive.ParsePublicKey(alg, senders[0].SignatureKey)
 }

@@ -214,6 +214,9 @@ func (c *Client) Send(ctx context.Context, roomURI string, data []byte) error {
 // was made in has passed.
 func (c *Client) sendContent(ctx context.Context, r *room, kind contentKind, data []byte) error {
 	for range maxRaces {
+		if err := r.usable(); err != nil {
+			return err
+		}
 		content, aad, err := r.newContent(kind, data)
 		if err != nil {
 			return err
@@ -245,9 +248,6 @@ func (c *Client) sendContent(ctx context.Context, r *room, kind contentKind, dat
 		if err := c.catchUp(ctx, r); err != nil {
 			return err
 		}
-		if r.st.Removed {
-			return ErrRemoved
-		}
 	}
 	return errors.New("client: the room's epoch changed all the time; try again")
 }
@@ -266,9 +266,6 @@ func (c *Client) finishOutgoing(ctx context.Context, r *room) error {
 	if passed(err) {
 		if err := c.catchUp(ctx, r); err != nil {
 			return err
-		}
-		if r.st.Removed {
-			return ErrRemoved
 		}
 		err = c.sendContent(ctx, r, kind, data)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
+	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
@@ -239,7 +240,7 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 
 // process applies the room's next event. It reports whether the epoch changed.
 func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (bool, error) {
-	if !c.genuine(r, e) {
+	if !r.genuine(e) {
 		r.st.Forked = true
 		return false, c.emit(b, Event{Kind: KindForked, Room: r.st.uri(), Seq: e.Seq})
 	}
@@ -267,7 +268,7 @@ func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (
 
 // genuine checks an event's receipt and its place in the hash chain (SPEC.md
 //
-func (c *Client) genuine(r *room, e *seal.Event) bool {
+func (r *room) genuine(e *seal.Event) bool {
 	core, err := e.Core()
 	if err != nil {
 		return false
@@ -276,7 +277,7 @@ func (c *Client) genuine(r *room, e *seal.Event) bool {
 	if want != e.Chain {
 		return false
 	}
-	key, err := c.hubKey(r.st.Hub, r.g.Public())
+	key, err := r.hub()
 	return err == nil && e.Accepted().Verify(key, e.Receipt) == nil
 }
 
@@ -295,13 +296,13 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 		}
 		return nil
 	}
-	g, ev, err := r.g.Process(body.Message)
+	g, ev, err := r.process(body.Message, mls.ContentApplication)
 	if err != nil {
 		c.opts.log.Warn("a message could not be read")
 		return nil //nolint:nilerr // dropped on purpose: it can never be read
 	}
 	r.g = g
-	hub, err := c.hubKey(r.st.Hub, r.g.Public())
+	hub, err := r.hub()
 	if err != nil {
 		return err
 	}

@@ -194,21 +194,27 @@ func (c *Client) lookup(uri string) (*room, error) {
 	if r == nil {
 		return nil, ErrNoRoom
 	}
+	return r, r.usable()
+}
+
+// usable says why nothing may be sent to the room, if so. What an event brings
+// may change it: ask again after every catch-up, before anything is sent.
+func (r *room) usable() error {
 	switch {
-	case r.st.Suspect:
-		return nil, ErrSuspect
-	case r.st.Stuck != nil:
-		return nil, ErrStuck
 	case r.st.Removed:
-		return nil, ErrRemoved
+		return ErrRemoved
+	case r.st.Suspect:
+		return ErrSuspect
+	case r.st.Stuck != nil:
+		return ErrStuck
 	case r.st.Forked:
-		return nil, ErrForked
+		return ErrForked
 	case r.st.Locked:
-		return nil, ErrLocked
+		return ErrLocked
 	case r.g.Status() != member.Active:
-		return nil, ErrNoRoom
+		return ErrNoRoom
 	}
-	return r, nil
+	return nil
 }
 
 // RoomInfo describes a room to the application.
