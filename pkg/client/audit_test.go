@@ -120,6 +120,27 @@ func newAuditWorld(t *testing.T) *auditWorld {
 	return w
 }
 
+// hosted is a room of alice alone at a hub with that key, whose certificate is
+// nothing that anybody would accept now.
+func (w *auditWorld) hosted(hub *primitive.SigningKey) *member.Group {
+	w.t.Helper()
+	policy := &pseudonym.Room{
+		Requirement: pseudonym.RequireAll, Scheme: pseudonym.SchemeTree, EAR: true, JoinRule: pseudonym.JoinByLink, DefaultRole: pseudonym.Member,
+		Roles: []pseudonym.RoleEntry{{User: w.user("alice"), Role: pseudonym.Admin}}, Limits: pseudonym.DefaultLimits(),
+	}
+	es, err := groupExtensions(policy, mls.ExternalSendersExtension(mls.ExternalSender{
+		SignatureKey: hub.Public().Bytes(), Credential: mls.X509Credential([]byte("expired")),
+	}))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	g, err := member.Create(w.identity("alice"), member.RandomGroupID(), member.CreateOptions{Options: memberOptions(), Extensions: es, Lifetime: lifetime(time.Now())})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return g
+}
+
 // judge is what alice says of a commit.
 func (w *auditWorld) judge(commit []byte) error {
 	w.t.Helper()

@@ -414,7 +414,7 @@ func (c *Client) settle(ctx context.Context, r *room) error {
 		}
 	}
 	if r.st.Leaving != nil {
-		if err := c.sendLeave(ctx, r); err != nil {
+		if err := c.finishLeave(ctx, r); err != nil {
 			return err
 		}
 		return ErrNoRoom
@@ -448,6 +448,7 @@ func (c *Client) resume(ctx context.Context) error {
 	if err := c.ready(ctx); err != nil {
 		return err
 	}
+	ctx = impatient(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.rooms {

@@ -77,9 +77,8 @@ func (c *Client) commitEvent(ctx context.Context, r *room, e *seal.Event, body *
 			}
 		}
 	}
-	if pub, err := r.g.ExternalPub(); err == nil && string(pub) != string(body.ExternalPub) {
-		r.wrongPub = true
-	}
+	pub, err := r.g.ExternalPub()
+	r.st.WrongPub = err == nil && string(pub) != string(body.ExternalPub)
 	if err := r.rotated(body.EARID); err != nil {
 		r.st.Locked = true
 		if err := c.emit(b, Event{Kind: KindLocked, Room: r.st.uri(), Seq: e.Seq}); err != nil {

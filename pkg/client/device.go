@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,6 +121,12 @@ func (c *Client) AddDevice(ctx context.Context, request, hub string) (string, er
 	if err != nil {
 		return "", errors.New("client: not a device's request")
 	}
+	c.mu.Lock()
+	lost := slices.Contains(c.account.Ousted, device)
+	c.mu.Unlock()
+	if lost {
+		return "", errors.New("client: a device of this name was lost; give the new one another name")
+	}
 	res, err := retry(ctx, c.opts.retryFor, func() (*relayv1.RegisterResponse, error) {
 		return relayv1.NewAccountServiceClient(c.t.session).Register(ctx, &relayv1.RegisterRequest{
 			User: c.account.User, Client: device, CredentialCsr: credential, SessionCsr: session,
@@ -202,7 +209,8 @@ func JoinDevice(ctx context.Context, store Store, response string, trust *Trust,
 		return nil, err
 	}
 	st.User, st.Domain, st.Relay, st.Partner, st.PartnerDomain = x.User, x.Domain, x.Relay, x.Partner, x.PartnerDomain
-	st.Credential, st.Session, st.CredentialCSR, st.SessionCSR = x.Credential, x.Session, nil, nil
+	st.Credential, st.Session = x.Credential, x.Session
+	// The requests stay: the response opens with them, should this be repeated.
 	st.Published = true // the user's connection packages come from the other devices
 	b := make(batch)
 	if err := b.put(recAccount, st); err != nil {
@@ -260,6 +268,12 @@ func (c *Client) enterDeviceRoom(ctx context.Context, uri string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.rooms[b64(link.GroupID)]
+	if r != nil && r.st.Pending != nil { // of an earlier process
+		if err := c.settle(ctx, r); err != nil && !refused(err) {
+			return fmt.Errorf("joining the other devices: %w", err)
+		}
+		r = c.rooms[b64(link.GroupID)]
+	}
 	if r == nil {
 		if r, err = c.enter(ctx, entry{
 			hub: link.HubDomain, groupID: link.GroupID, linkID: link.LinkID, seed: link.Seed, wrapper: link.WrapperKey, device: true,
@@ -275,7 +289,7 @@ func (c *Client) enterDeviceRoom(ctx context.Context, uri string) error {
 			return fmt.Errorf("joining the other devices: %w", err)
 		}
 	}
-	c.account.DeviceRoom, c.account.DeviceKey = r.st.GroupID, nil
+	c.account.DeviceRoom, c.account.DeviceKey, c.account.CredentialCSR, c.account.SessionCSR = r.st.GroupID, nil, nil, nil
 	b := make(batch)
 	if err := b.put(recAccount, c.account); err != nil {
 		return err
@@ -297,7 +311,7 @@ func (c *Client) deviceRoom(ctx context.Context, hub string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r.st.Device = true
+	r.st.Device = true // if this is not written, it is a room like others, and the next attempt makes another
 	c.account.DeviceRoom = r.st.GroupID
 	b := make(batch)
 	if err := errors.Join(b.put(recAccount, c.account), r.save(b, false)); err != nil {

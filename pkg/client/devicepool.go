@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -38,9 +39,7 @@ func (c *Client) tendPool(ctx context.Context, s *connectionState) error {
 		return err
 	}
 	to := providerOf(c.account.Domain)
-	if _, ok := s.Slots[c.account.Device]; !ok && len(s.Slots) > 0 {
-		slots := maps.Clone(s.Slots)
-		slots[c.account.Device] = c.account.SlotID
+	if slots := c.slotsOf(s); !maps.EqualFunc(slots, s.Slots, bytes.Equal) {
 		if err := c.setSlots(ctx, s, slots); err != nil {
 			return err
 		}

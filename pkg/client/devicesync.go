@@ -65,7 +65,19 @@ type wantedRoom struct {
 	sharedRoom
 	Leaf  *storedLeaf   `json:",omitempty"` // that a proof was asked for
 	Asked int64         `json:",omitempty"` // Unix seconds
+	Tries int           `json:",omitempty"` // how often
 	Proof *siblingProof `json:",omitempty"`
+}
+
+// askedLately reports whether a proof was asked for and may still come, or has
+// not helped so often that the next one has time: after the first ones, which
+// others' commits may have spoilt, each is longer in coming.
+func (w *wantedRoom) askedLately(now time.Time) bool {
+	const atOnce = 8
+	if w.Asked == 0 || w.Leaf == nil && w.Tries < atOnce {
+		return false
+	}
+	return now.Unix() <= w.Asked+int64(askAgain/time.Second)<<min(max(w.Tries-atOnce, 0), maxRest)
 }
 
 const (
@@ -73,6 +85,8 @@ const (
 	proofFor       = 30 * time.Minute
 	connsPerSync   = 16
 	maxWantedRooms = 10_000
+	maxTold        = 10_000
+	maxPoolNext    = 1 << 20
 )
 
 // tellDevices queues a message to the user's other devices, in the same step as
@@ -80,6 +94,9 @@ const (
 func (c *Client) tellDevices(m *deviceMessage, b batch) error {
 	if len(c.account.DeviceRoom) == 0 {
 		return nil
+	}
+	if r := c.rooms[b64(c.account.DeviceRoom)]; r == nil || r.st.Removed || r.st.Forked || r.st.Locked || len(c.tell) >= maxTold {
+		return nil // there is nobody to tell it to
 	}
 	n := uint64(1)
 	if len(c.tell) > 0 {
@@ -157,14 +174,17 @@ func (c *Client) deviceEvent(data []byte, b batch) error {
 		errs = append(errs, c.learnConnection(conn, b))
 	}
 	for hash, k := range m.ConnKeys {
-		if _, ok := c.connKeys[hash]; !ok && k != nil {
+		if _, ok := c.connKeys[hash]; !ok && k != nil && len(k.Key) == 32 && len(c.connKeys) < maxPackages {
 			c.connKeys[hash] = k
 			errs = append(errs, b.put(recConnKey+hash, k))
 		}
 	}
-	if m.Gone != "" && c.conns[m.Gone] != nil {
-		delete(c.conns, m.Gone)
-		b.del(recConn + m.Gone)
+	if m.Gone != "" {
+		c.dropConnection(m.Gone, b)
+	}
+	if w := c.want[b64(m.Left)]; w != nil {
+		delete(c.want, b64(m.Left))
+		b.del(recWant + b64(m.Left))
 	}
 	if r := c.rooms[b64(m.Left)]; r != nil && len(m.Left) > 0 {
 		errs = append(errs, c.left(r, b))
@@ -187,7 +207,7 @@ func (c *Client) deviceEvent(data []byte, b batch) error {
 // learnConnection takes over a connection that another device has made or
 // completed.
 func (c *Client) learnConnection(conn *connectionState, b batch) error {
-	if conn == nil || conn.Peer == "" || !conn.Complete || len(conn.OwnToken) != 32 {
+	if conn == nil || !conn.wellFormed() {
 		return nil
 	}
 	old := c.conns[conn.Peer]
@@ -209,6 +229,21 @@ func (c *Client) learnConnection(conn *connectionState, b batch) error {
 	return c.emit(b, Event{Kind: KindConnected, User: conn.Peer, Accepted: time.Now().UTC()})
 }
 
+// wellFormed reports whether a connection is one that can be used: another
+// device's mistake must not become this one's.
+func (s *connectionState) wellFormed() bool {
+	peer, err := pseudonym.ParseHandle(s.Peer)
+	if err != nil || peer.Kind() != pseudonym.User || !s.Complete || s.PoolNext > maxPoolNext || !seal.ValidDomain(s.PeerProvider) {
+		return false
+	}
+	for _, secret := range [][]byte{s.OwnKey, s.OwnToken, s.UploadKey, s.PoolSeed, s.PeerKey, s.PeerToken} {
+		if len(secret) != primitive.SecretSize {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *Client) learnRoom(s sharedRoom, b batch) error {
 	id := b64(s.GroupID)
 	if c.rooms[id] != nil || c.want[id] != nil || len(s.GroupID) != pseudonym.GroupIDSize || len(c.want) >= maxWantedRooms {
@@ -226,8 +261,8 @@ func (c *Client) learnRoom(s sharedRoom, b batch) error {
 // tells it what the room is like.
 func (c *Client) proveSibling(l *siblingLeaf, b batch) error {
 	r := c.rooms[b64(l.GroupID)]
-	if r == nil || r.st.Device || r.g.Status() != member.Active || r.st.Removed || r.st.Forked || r.st.Suspect || r.st.Stuck != nil {
-		return nil
+	if r == nil || r.st.Device || r.g.Status() != member.Active || r.usable() != nil {
+		return nil //nolint:nilerr // a room that is no good to the other device either
 	}
 	own, err := r.own()
 	if err != nil {
@@ -315,7 +350,7 @@ func (c *Client) pursue(ctx context.Context, id string, w *wantedRoom) error {
 		}
 		delete(c.want, id)
 		b.del(recWant + id)
-	case w.Leaf == nil || time.Now().Unix() > w.Asked+int64(askAgain/time.Second):
+	case !w.askedLately(time.Now()):
 		user, err := pseudonym.ParseID(w.User)
 		if err != nil {
 			return err
@@ -325,6 +360,7 @@ func (c *Client) pursue(ctx context.Context, id string, w *wantedRoom) error {
 			return err
 		}
 		w.Leaf, w.Asked = leaf.stored(), time.Now().Unix()
+		w.Tries++
 		ask := &deviceMessage{Leaf: &siblingLeaf{GroupID: w.GroupID, Client: leaf.tbs.Client.String(), Key: leaf.tbs.Key}}
 		if err := errors.Join(c.tellDevices(ask, b), b.put(recWant+id, w)); err != nil {
 			return err
@@ -389,15 +425,7 @@ func (c *Client) joinSibling(ctx context.Context, w *wantedRoom, p *siblingProof
 		return err
 	}
 	r := newRoom(in, ear, leaf, joining, staged)
-	if err := c.commitJoin(ctx, r, in, info, &foundRoom{policy: policy, epoch: g.Epoch()}, signer, staged); err != nil {
-		return err
-	}
-	c.plan(r)
-	b := make(batch)
-	if err := c.emit(b, Event{Kind: KindJoined, Room: r.st.uri(), Seq: r.st.Seq, User: c.self.String(), Accepted: time.Now().UTC()}); err != nil {
-		return err
-	}
-	return c.store.Write(b)
+	return c.commitJoin(ctx, r, in, info, &foundRoom{policy: policy, epoch: g.Epoch()}, signer, staged)
 }
 
 // siblingAAD is the authenticated data of a further device's external commit:

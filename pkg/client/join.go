@@ -371,6 +371,23 @@ func (c *Client) commitJoin(ctx context.Context, r *room, in entry, info *hubv1.
 	return err
 }
 
+// receipt checks the place that the hub gives a joiner in the room's order: it
+// vouches for it like for everybody else's (SPEC.md R-74).
+func (r *room) receipt(a *hubv1.Accepted) error {
+	if len(a.GetChain()) != 32 {
+		return mmrerr.Malformed
+	}
+	key, err := r.hub()
+	if err != nil {
+		return err
+	}
+	x := seal.Accepted{GroupID: r.st.GroupID, Epoch: a.GetEpoch(), Seq: a.GetSeq(), Chain: [32]byte(a.GetChain()), AcceptedMS: a.GetAcceptedMs()}
+	if x.Verify(key, a.GetReceipt()) != nil {
+		return ErrUnverified
+	}
+	return nil
+}
+
 // sendJoin sends the stored external commit and enters the room when it was accepted.
 func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entries map[uint32][]byte) error {
 	p := r.st.Pending
@@ -386,8 +403,8 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 		return err
 	}
 	a := res.GetAccepted()
-	if len(a.GetChain()) != 32 {
-		return mmrerr.Malformed
+	if err := r.receipt(a); err != nil {
+		return err
 	}
 	if r.g, _, err = r.g.Confirm(); err != nil {
 		return err
@@ -420,6 +437,15 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 	if err := errors.Join(c.connected(r, b), c.meetAll(r, b), c.shareRoom(r, b)); err != nil {
 		return err
 	}
+	if p.Sibling {
+		e := Event{Kind: KindJoined, Room: r.st.uri(), Seq: r.st.Seq, User: c.self.String(), Accepted: time.UnixMilli(int64(a.GetAcceptedMs())).UTC()}
+		if err := c.emit(b, e); err != nil {
+			return err
+		}
+		delete(c.want, r.id())
+		b.del(recWant + r.id())
+	}
+	c.plan(r)
 	c.unhold(ctx, b)
 	return c.store.Write(b)
 }

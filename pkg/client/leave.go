@@ -33,13 +33,21 @@ func (c *Client) Leave(ctx context.Context, roomURI string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.settle(ctx, r); err != nil {
-		return err
-	}
-	for range maxRaces {
+	if r.st.Leaving == nil {
+		if err := c.settle(ctx, r); err != nil {
+			return err
+		}
 		if err := c.stageLeave(r); err != nil {
 			return err
 		}
+	}
+	return c.finishLeave(ctx, r)
+}
+
+// finishLeave sends a stored leave. Its proposals are made anew when their epoch
+// is over, also after a restart: a leave that was asked for is not forgotten.
+func (c *Client) finishLeave(ctx context.Context, r *room) error {
+	for range maxRaces {
 		err := c.sendLeave(ctx, r)
 		if !raced(err) {
 			return err
@@ -49,6 +57,12 @@ func (c *Client) Leave(ctx context.Context, roomURI string) error {
 		}
 		if r.st.Removed {
 			return nil // somebody was faster
+		}
+		if err := r.usable(); err != nil {
+			return err
+		}
+		if err := c.stageLeave(r); err != nil {
+			return err
 		}
 	}
 	return errors.New("client: the room's epoch changed all the time; try again")
@@ -95,7 +109,7 @@ func (c *Client) sendLeave(ctx context.Context, r *room) error {
 	err := c.roomRequest(ctx, r, seal.MethodUpdate, [16]byte(r.st.Leaving.RequestID), req, &res)
 	gone := errors.Is(err, mmrerr.Leaving) || errors.Is(err, mmrerr.NoRoom) // accepted before, and carried out or not
 	if err != nil && !gone {
-		if refused(err) {
+		if refused(err) && !raced(err) {
 			r.st.Leaving = nil
 			return errors.Join(err, c.write(r))
 		}

@@ -133,7 +133,7 @@ var (
 func (c *Client) stream(ctx context.Context) error { return c.streamUntil(ctx, false) }
 
 func (c *Client) streamUntil(ctx context.Context, once bool) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(impatient(ctx))
 	var repairs sync.WaitGroup
 	defer repairs.Wait() // nothing is written after the caller was told
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -113,19 +114,24 @@ func (c *Client) Remove(ctx context.Context, roomURI, user string) error {
 // Ban removes a user and tells when it is in the room again: a banned person can
 // come back under a fresh pseudonym, which the hub cannot know (SPEC.md R-112).
 func (c *Client) Ban(ctx context.Context, roomURI, user string) error {
-	if err := c.Remove(ctx, roomURI, user); err != nil {
-		return err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, err := c.lookup(roomURI)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(r.st.Banned, user) {
+	if !slices.Contains(r.st.Banned, user) { // before the removal, whose answer may get lost
 		r.st.Banned = append(r.st.Banned, user)
+		if err := c.write(r); err != nil {
+			return err
+		}
 	}
-	return c.write(r)
+	err = c.update(ctx, r, func() (*plan, error) { return c.removal(r, user) })
+	if err != nil && (refused(err) || errors.Is(err, errNoMember)) && slices.Contains(slices.Collect(maps.Values(r.names(c))), user) {
+		r.st.Banned = slices.DeleteFunc(r.st.Banned, func(u string) bool { return u == user })
+		return errors.Join(err, c.write(r))
+	}
+	return err
 }
 
 func (c *Client) removal(r *room, user string) (*plan, error) {
@@ -306,5 +312,11 @@ func (c *Client) sendOutgoing(ctx context.Context, r *room) error {
 			return err
 		}
 	}
-	return c.adopt(ctx, r, res.GetAccepted(), e)
+	if err := c.adopt(ctx, r, res.GetAccepted(), e); err != nil || r.st.Outgoing != o || r.st.Seq < res.GetAccepted().GetSeq() {
+		return err
+	}
+	// Accepted before the place at which this client joined again.
+	r.st.Outgoing = nil
+	delete(r.st.Sent, messageHash(o.Message))
+	return c.write(r)
 }

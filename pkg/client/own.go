@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -99,8 +98,21 @@ func (c *Client) Disconnect(ctx context.Context, user string) error {
 	if err != nil && !refused(err) { // refused: it was deleted before
 		return err
 	}
-	delete(c.conns, user)
 	b := make(batch)
+	c.dropConnection(user, b)
+	if err := c.tellDevices(&deviceMessage{Gone: user}, b); err != nil {
+		return err
+	}
+	return c.store.Write(b)
+}
+
+// dropConnection forgets a connection with its keys, those of packages in its
+// pool included.
+func (c *Client) dropConnection(user string, b batch) {
+	if c.conns[user] == nil {
+		return
+	}
+	delete(c.conns, user)
 	b.del(recConn + user)
 	for ref, p := range c.packages {
 		if p.Peer == user {
@@ -108,10 +120,6 @@ func (c *Client) Disconnect(ctx context.Context, user string) error {
 			b.del(recPackage + ref)
 		}
 	}
-	if err := c.tellDevices(&deviceMessage{Gone: user}, b); err != nil {
-		return err
-	}
-	return c.store.Write(b)
 }
 
 // RemoveDevice ends another device of this user, because it was lost (SPEC.md
@@ -122,20 +130,27 @@ func (c *Client) RemoveDevice(ctx context.Context, device string) error {
 	if device == c.account.Device {
 		return errors.New("client: this is the device itself; leave its rooms instead")
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// First of all: from now on the device is believed nothing, and what is not done
+	// below, or before a crash, is done later.
+	if !slices.Contains(c.account.Ousted, device) {
+		c.account.Ousted = append(c.account.Ousted, device)
+		b := make(batch)
+		if err := errors.Join(b.put(recAccount, c.account), c.store.Write(b)); err != nil {
+			return err
+		}
+	}
 	_, err := retry(ctx, c.opts.retryFor, func() (*relayv1.RemoveClientResponse, error) {
 		return relayv1.NewAccountServiceClient(c.t.session).RemoveClient(ctx, &relayv1.RemoveClientRequest{Client: device})
 	})
 	if err != nil {
 		return fmt.Errorf("ending the device's session: %w", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	var errs []error
 	for _, conn := range c.conns {
 		if _, ok := conn.Slots[device]; ok {
-			slots := maps.Clone(conn.Slots)
-			delete(slots, device)
-			if err := c.setSlots(ctx, conn, slots); err != nil && !refused(err) {
+			if err := c.setSlots(ctx, conn, c.slotsOf(conn)); err != nil && !refused(err) {
 				errs = append(errs, err)
 			}
 		}
@@ -143,12 +158,28 @@ func (c *Client) RemoveDevice(ctx context.Context, device string) error {
 	if r := c.devices(); r != nil {
 		errs = append(errs, c.oust(ctx, r, device))
 	}
-	if !slices.Contains(c.account.Ousted, device) {
-		c.account.Ousted = append(c.account.Ousted, device)
+	return errors.Join(append(errs, c.store.broken())...)
+}
+
+// slotsOf are the slots that a pool should have: without lost devices, with this
+// one.
+func (c *Client) slotsOf(conn *connectionState) map[string][]byte {
+	slots := make(map[string][]byte, len(conn.Slots)+1)
+	for device, slot := range conn.Slots {
+		if !slices.Contains(c.account.Ousted, device) {
+			slots[device] = slot
+		}
 	}
-	b := make(batch)
-	errs = append(errs, b.put(recAccount, c.account), c.store.Write(b))
-	return errors.Join(errs...)
+	if len(conn.Slots) > 0 {
+		slots[c.account.Device] = c.account.SlotID
+	}
+	return slots
+}
+
+// lost reports whether a device of this user was lost.
+func (c *Client) lost(device pseudonym.Handle) bool {
+	_, name, _ := strings.Cut(device.String(), "/d/")
+	return slices.Contains(c.account.Ousted, name)
 }
 
 // ousted lists the leaves of lost devices in a room.
@@ -157,8 +188,10 @@ func (c *Client) ousted(r *room, devices []string) (out []*mls.ProposalBody) {
 		return nil
 	}
 	for i, l := range c.resolve(r) {
-		_, name, _ := strings.Cut(l.real.Client.String(), "/d/")
-		if l.verified && l.real.User == c.self && slices.Contains(devices, name) {
+		if !l.verified || l.real.User != c.self {
+			continue
+		}
+		if _, name, _ := strings.Cut(l.real.Client.String(), "/d/"); slices.Contains(devices, name) {
 			out = append(out, mls.RemoveProposal(mls.LeafIndex(i)))
 		}
 	}

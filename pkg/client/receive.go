@@ -20,6 +20,9 @@ import (
 type heldEnvelope struct {
 	Envelope []byte
 	Until    int64 // Unix seconds
+
+	after    time.Time // when a first envelope is tried again
+	failures int
 }
 
 // envelope takes one mailbox entry: whatever it changes and the cursor are
@@ -76,6 +79,10 @@ func (c *Client) open(ctx context.Context, env []byte, b batch, hold bool) error
 			if err := c.catchUp(ctx, r); err != nil && c.store.broken() != nil {
 				return err
 			}
+			// What b has of the room, and of the mailbox, is older than what that wrote.
+			if err := c.refreshBatch(r, b); err != nil {
+				return err
+			}
 			raw, _ = r.tryOpen(env) // if the hub is out of reach, it is held
 		}
 		if raw == nil {
@@ -93,6 +100,23 @@ func (c *Client) open(ctx context.Context, env []byte, b batch, hold bool) error
 	return c.hold(env, b)
 }
 
+// refreshBatch puts the present state of a room into a batch that is to be
+// written later than it.
+func (c *Client) refreshBatch(r *room, b batch) error {
+	if _, ok := b[recMailbox]; ok {
+		if err := b.put(recMailbox, c.mailbox); err != nil {
+			return err
+		}
+	}
+	if _, ok := b[recRoom+r.id()]; !ok {
+		return nil
+	}
+	if c.rooms[r.id()] != r {
+		return c.forgetRoom(r, b)
+	}
+	return r.save(b, true)
+}
+
 // postpone keeps a first envelope whose hub is out of reach, so that one hub
 // does not hold up what comes from the others. Failures of the store are not
 // postponed.
@@ -108,7 +132,7 @@ func (c *Client) postpone(env []byte, cause error, b batch) error {
 func (c *Client) hold(env []byte, b batch) error {
 	c.mailbox.NextHeld++
 	n := c.mailbox.NextHeld
-	h := &heldEnvelope{env, time.Now().Unix() + heldFor}
+	h := &heldEnvelope{Envelope: env, Until: time.Now().Unix() + heldFor}
 	c.held[n] = h
 	if len(c.held) > maxHeld {
 		oldest := n
@@ -171,7 +195,7 @@ func (c *Client) unheld(n uint64, b batch) {
 func (c *Client) retryFirst(ctx context.Context) error {
 	for _, n := range slices.Sorted(maps.Keys(c.held)) {
 		h, ok := c.held[n]
-		if !ok {
+		if !ok || time.Now().Before(h.after) {
 			continue
 		}
 		if form, err := seal.EnvelopeForm(h.Envelope); err != nil || form != seal.FormFirst || time.Now().Unix() > h.Until {
@@ -182,7 +206,9 @@ func (c *Client) retryFirst(ctx context.Context) error {
 			if err := c.store.broken(); err != nil {
 				return err
 			}
-			continue // it still waits
+			h.after = time.Now().Add(pause(c.opts.gapWait, h.failures)) // it still waits
+			h.failures++
+			continue
 		}
 		c.unheld(n, b)
 		if err := c.store.Write(b); err != nil {
@@ -202,7 +228,9 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 	if err != nil {
 		return err
 	}
-	r.st.Buffer[e.Seq] = raw
+	if e.Seq == r.st.Seq+1 || r.roomFor(len(raw)) {
+		r.st.Buffer[e.Seq] = raw
+	}
 	moved := false
 	for {
 		raw, ok := r.st.Buffer[r.st.Seq+1]
@@ -221,7 +249,7 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 		delete(r.st.Buffer, r.st.Seq)
 	}
 	switch {
-	case len(r.st.Buffer) == 0:
+	case e.Seq <= r.st.Seq && len(r.st.Buffer) == 0:
 		r.st.GapSince = 0
 	case r.st.GapSince == 0:
 		r.st.GapSince = time.Now().UnixMilli()
@@ -236,6 +264,14 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 		c.unhold(ctx, b)
 	}
 	return nil
+}
+
+// roomFor reports whether an event of that size may wait for earlier ones.
+func (r *room) roomFor(size int) bool {
+	for _, raw := range r.st.Buffer {
+		size += len(raw)
+	}
+	return len(r.st.Buffer) < maxEarly && size <= maxEarlySize
 }
 
 // process applies the room's next event. It reports whether the epoch changed.
@@ -317,7 +353,7 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 	}
 	sender := c.resolve(r)[ev.Sender.Index]
 	if m.kind == contentDevice {
-		if !r.st.Device || sender == nil || !sender.verified || sender.real.User != c.self {
+		if !r.st.Device || sender == nil || !sender.verified || sender.real.User != c.self || c.lost(sender.real.Client) {
 			return nil
 		}
 		return c.deviceEvent(m.body, b)
@@ -340,7 +376,10 @@ func (c *Client) messageEvent(r *room, e *seal.Event, body *seal.MessageEvent, b
 // catchUp reads the room's log from the hub, from the next event on (SPEC.md
 // It writes what it did. mu is held.
 func (c *Client) catchUp(ctx context.Context, r *room) error {
-	for !r.st.Removed && !r.st.Forked && !r.st.Locked && r.st.Stuck == nil && r.g.Status() == member.Active {
+	for range maxRounds {
+		if r.st.Removed || r.st.Forked || r.st.Locked || r.st.Stuck != nil || r.g.Status() != member.Active {
+			return nil
+		}
 		var res hubv1.CatchUpResponse
 		if err := c.roomCall(ctx, r, seal.MethodCatchUp, &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1}, &res); err != nil {
 			return err
@@ -374,6 +413,7 @@ func (c *Client) catchUp(ctx context.Context, r *room) error {
 			return nil
 		}
 	}
+	r.st.GapSince = time.Now().UnixMilli() // later more
 	return nil
 }
 

@@ -56,9 +56,16 @@ func (c *Client) Recreate(ctx context.Context, roomURI, hub string, without ...s
 // putGroupInfo gives the hub a GroupInfo with the right external_pub, where that
 // of the last committer is wrong: the hub cannot check it (SPEC.md R-126).
 func (c *Client) putGroupInfo(ctx context.Context, r *room) error {
+	if !r.st.WrongPub {
+		return nil
+	}
 	info, err := r.g.GroupInfo(member.GroupInfoOptions{WithoutTree: true})
 	if err != nil {
 		return err
 	}
-	return c.roomCall(ctx, r, seal.MethodPutGroupInfo, &hubv1.PutGroupInfoRequest{GroupInfo: info}, &hubv1.PutGroupInfoResponse{})
+	if err := c.roomCall(ctx, r, seal.MethodPutGroupInfo, &hubv1.PutGroupInfoRequest{GroupInfo: info}, &hubv1.PutGroupInfoResponse{}); err != nil {
+		return err
+	}
+	r.st.WrongPub = false
+	return c.write(r)
 }

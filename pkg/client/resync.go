@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
@@ -77,7 +79,12 @@ func (c *Client) Resync(ctx context.Context, roomURI string) error {
 
 func (c *Client) resync(ctx context.Context, r *room) error {
 	for range maxRaces {
-		err := c.tryResync(ctx, r)
+		var err error
+		if r.st.Rejoin != nil {
+			err = c.sendRejoin(ctx, r)
+		} else {
+			err = c.tryResync(ctx, r)
+		}
 		if errors.Is(err, mmrerr.WrongEpoch) {
 			continue
 		}
@@ -223,44 +230,101 @@ func linkItems(policy *pseudonym.Room, leaf pseudonym.TBS, link primitive.Secret
 	return pseudonym.AAD{{Type: pseudonym.AADJoinerLink, Data: primitive.HPKECiphertext{KEMOutput: enc, Ciphertext: ct}.Append(nil)}}, nil
 }
 
-// commitResync sends the external commit and takes its place in the room. If its
-// answer is lost the room stays stuck, and joins again.
+// rejoinState is a resync that was sent or will be, and the group after it.
+type rejoinState struct {
+	Public, Private []byte // the group, with the external commit pending
+	Request         []byte // the body of hub.ExternalJoin
+	RequestID       []byte
+	D               []byte
+	Healthy         bool `json:",omitempty"` // the room was not stuck before
+}
+
+// commitResync stores the external commit and sends it. Until its fate is known
+// the room is stuck: the hub may have given its place to the new leaf.
 func (c *Client) commitResync(ctx context.Context, r *room, next *member.Group, staged *member.Staged) error {
 	gi, err := staged.GroupInfo(member.GroupInfoOptions{WithoutTree: true})
 	if err != nil {
 		return err
+	}
+	p := &rejoinState{RequestID: random(16), D: random(primitive.SecretSize), Healthy: r.st.Stuck == nil}
+	if p.Request, err = proto.Marshal(&hubv1.ExternalJoinRequest{Commit: staged.Commit(), GroupInfo: gi, DeliverySecret: p.D}); err != nil {
+		return err
+	}
+	if p.Public, err = next.AppendPublic(nil); err != nil {
+		return err
+	}
+	if p.Private, err = next.AppendPrivate(nil); err != nil {
+		return err
+	}
+	r.st.Rejoin = p
+	if p.Healthy {
+		r.st.Stuck = &stuckState{Epoch: r.g.Epoch()}
+	}
+	if err := c.write(r); err != nil {
+		return err
+	}
+	return c.sendRejoin(ctx, r)
+}
+
+// sendRejoin sends the stored external commit, the same again if its answer was
+// lost (SPEC.md R-66), and takes the room's new place in it.
+func (c *Client) sendRejoin(ctx context.Context, r *room) error {
+	p, o := r.st.Rejoin, memberOptions()
+	next, err := member.ParseGroup(p.Public, p.Private, r.signer, &o)
+	if err != nil {
+		return err
+	}
+	staged, ok := next.Pending()
+	if !ok {
+		return mmrerr.Malformed
 	}
 	own := staged.Public().Leaf(staged.OwnLeaf())
 	signer, err := newLeafSigner(mls.CipherSuite(r.st.Suite), r.signer(own.SignatureKey))
 	if err != nil {
 		return err
 	}
-	d := primitive.NewSecret()
-	res := new(hubv1.ExternalJoinResponse)
+	req, res := new(hubv1.ExternalJoinRequest), new(hubv1.ExternalJoinResponse)
+	if err := proto.Unmarshal(p.Request, req); err != nil {
+		return err
+	}
 	err = c.do(ctx, call{
 		to: hubOf(r.st.Hub), method: seal.MethodExternalJoin, groupID: r.st.GroupID, ear: r.earKey(), kind: seal.AuthNewLeaf, signer: signer,
-		body: &hubv1.ExternalJoinRequest{Commit: staged.Commit(), GroupInfo: gi, DeliverySecret: d.Bytes()},
+		body: req, id: [16]byte(p.RequestID),
 	}, res)
+	if err != nil && refused(err) {
+		if r.st.Rejoin = nil; p.Healthy {
+			r.st.Stuck = nil
+		}
+		return errors.Join(err, c.write(r))
+	}
 	if err != nil {
 		return err
 	}
-	a := res.GetAccepted()
-	if len(a.GetChain()) != 32 {
-		return mmrerr.Malformed
+	if err := r.receipt(res.GetAccepted()); err != nil {
+		return err
 	}
-	old, oldOwn := r.g, uint32(r.g.OwnLeaf())
-	link := r.st.LinkKeys[oldOwn]
+	d, err := primitive.ParseSecret(p.D)
+	if err != nil {
+		return err
+	}
 	if next, _, err = next.Confirm(); err != nil {
 		return err
 	}
+	return c.rejoined(ctx, r, next, seal.NewDeliveryKey(d, r.st.GroupID, next.Epoch(), own.SignatureKey), res.GetAccepted())
+}
+
+// rejoined goes on from the room's new place. A message under way stays: the hub
+// says whether it was accepted.
+func (c *Client) rejoined(ctx context.Context, r *room, next *member.Group, k seal.DeliveryKey, a *hubv1.Accepted) error {
+	old, link := r.g, r.st.LinkKeys[uint32(r.g.OwnLeaf())]
 	before := old.Public()
 	r.g = next
 	r.dropReplaced(before)
 	r.st.LinkKeys[uint32(next.OwnLeaf())] = link
-	r.setK(seal.NewDeliveryKey(d, r.st.GroupID, next.Epoch(), own.SignatureKey), time.Now())
+	r.setK(k, time.Now())
 	r.st.PrevK, r.view, r.st.Wrap = nil, nil, nil
 	r.st.Seq, r.st.Chain, r.st.Buffer, r.st.GapSince = a.GetSeq(), a.GetChain(), make(map[uint64][]byte), 0
-	r.st.Stuck, r.st.Pending, r.st.Outgoing, r.st.Chains = nil, nil, nil, nil
+	r.st.Stuck, r.st.Rejoin, r.st.Pending, r.st.Chains, r.st.WrongPub = nil, nil, nil, nil, false
 	c.plan(r)
 	b := make(batch)
 	if err := r.save(b, true); err != nil {

@@ -24,10 +24,11 @@ type room struct {
 
 	revealed map[uint32]revealed // credentials opened lately
 
-	wrongPub  bool      // the hub's GroupInfo has a wrong external_pub
 	confirmed string    // hash of the own commit that made the current epoch
 	upkeepAt  time.Time // when link keys are to be read or refreshed; zero: no need
 	removeAt  time.Time // when the leave of others is to be carried out; zero: no need
+	restUntil time.Time // no upkeep before, since it failed
+	failures  int       // of upkeep, one after another
 }
 
 func (r *room) id() string { return b64(r.st.GroupID) }
@@ -99,6 +100,14 @@ func (r *room) own() (leafSigner, error) {
 		return leafSigner{}, ErrRemoved
 	}
 	return newLeafSigner(r.g.Public().Suite(), r.signer(leaf.SignatureKey))
+}
+
+// ownKey is the signature key of the current own leaf.
+func (r *room) ownKey() string {
+	if leaf := r.g.Public().Leaf(r.g.OwnLeaf()); leaf != nil {
+		return string(leaf.SignatureKey)
+	}
+	return ""
 }
 
 func (r *room) policy() (*pseudonym.Room, error) {

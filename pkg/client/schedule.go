@@ -130,7 +130,7 @@ func (c *Client) job(ctx context.Context, name string) (int64, error) {
 		if r == nil || r.st.Suspect || r.st.Stuck != nil {
 			return between(day, 2*day), nil
 		}
-		return between(20*day, 30*day), c.update(ctx, r, func() (*plan, error) { return &plan{rekey: true}, nil })
+		return c.sealAnew(ctx, r)
 	case jobOust:
 		r := c.rooms[rest]
 		if r == nil || r.st.Suspect || r.st.Stuck != nil {
@@ -155,6 +155,28 @@ func (c *Client) job(ctx context.Context, name string) (int64, error) {
 	default:
 		return c.renew(ctx)
 	}
+}
+
+// sealAnew makes the path commit of SPEC.md R-51, with a new credential where its
+// link key can come with it. Where that must wait for the link keys of others,
+// the next one is soon: a certificate does not last for many rounds.
+func (c *Client) sealAnew(ctx context.Context, r *room) (int64, error) {
+	policy, err := r.policy()
+	if err != nil {
+		return 0, err
+	}
+	key := r.ownKey()
+	if err := c.update(ctx, r, func() (*plan, error) { return &plan{rekey: true}, nil }); err != nil {
+		return 0, err
+	}
+	user, err := r.user()
+	if err != nil {
+		return 0, err
+	}
+	if r.ownKey() == key && policy.KeyRule(policy.RoleOf(user)) != pseudonym.KeyForbidden {
+		return between(day, 2*day), nil
+	}
+	return between(20*day, 30*day), nil
 }
 
 // Maintain does the periodic work that is due, and looks after pools, connection
@@ -264,7 +286,9 @@ func (c *Client) renew(ctx context.Context) (int64, error) {
 	if err := b.put(recAccount, c.account); err != nil {
 		return 0, err
 	}
-	return c.renewAt(), c.store.Write(b) // the session's is used when the client is opened again
+	// The session's is used when the client is opened again. A provider that gives
+	// out old ones is not asked all the time.
+	return max(c.renewAt(), between(time.Hour, 12*time.Hour)), c.store.Write(b)
 }
 
 func csrOf(pkcs8 []byte) ([]byte, error) {

@@ -30,6 +30,9 @@ const (
 	heldFor      = 24 * 3600
 	maxPackages  = 1024 // SPEC.md R-72: outstanding KeyPackages
 	laterEpochs  = 32   // SPEC.md R-75
+	maxEarly     = 256  // events of a room that wait for earlier ones; more are read again
+	maxEarlySize = 4 << 20
+	maxRounds    = 256 // of one catch-up: a hub may make up events without end
 )
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
@@ -149,9 +152,12 @@ type roomState struct {
 
 	Leaving *leavingState `json:",omitempty"` // a leave whose answer is not known
 	Stuck   *stuckState   `json:",omitempty"` // an accepted commit that could not be processed
+	Rejoin  *rejoinState  `json:",omitempty"` // a resync whose answer is not known
 	Suspect bool          `json:",omitempty"` // hub and a committer broke the room's rules (SPEC.md R-118)
 	Banned  []string      `json:",omitempty"` // users removed by Ban
-	Chains  []chainPoint  `json:",omitempty"` // the latest places in the hash chain, to compare with others'
+	// WrongPub says that the hub's GroupInfo has a wrong external_pub (SPEC.md R-126).
+	WrongPub bool         `json:",omitempty"`
+	Chains   []chainPoint `json:",omitempty"` // the latest places in the hash chain, to compare with others'
 
 	Outgoing *outgoingState // an application message whose answer is not known
 	Pending  *pendingState  // a commit whose fate is not known

@@ -84,11 +84,38 @@ func dial(addr, domain string, trust *Trust, cert *tls.Certificate, o options) (
 	return grpc.NewClient(addr, append(opts,
 		grpc.WithTransportCredentials(credentials.NewTLS(t)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8<<20)),
+		grpc.WithUnaryInterceptor(bounded),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcBackoff, MinConnectTimeout: 5 * time.Second}),
 		// A connection that was lost without a word, as behind a NAT, must not keep a
 		// listener or a call waiting for ever. Idle connections stay silent.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("mmr"))...)
+}
+
+// attemptFor is how long one attempt may take: a service that takes a request
+// and never answers must not hold up the rest, which waits for its turn.
+const attemptFor = 30 * time.Second
+
+func bounded(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptFor)
+	defer cancel()
+	return invoke(ctx, method, req, reply, cc, opts...)
+}
+
+type patienceKey struct{}
+
+// impatient marks what the client does by itself, and will do again: it is not
+// repeated for long while a service is out of reach, since everything else waits
+// meanwhile.
+func impatient(ctx context.Context) context.Context {
+	return context.WithValue(ctx, patienceKey{}, true)
+}
+
+func (t *transport) patience(ctx context.Context) time.Duration {
+	if ctx.Value(patienceKey{}) != nil {
+		return min(t.opts.retryFor, time.Second)
+	}
+	return t.opts.retryFor
 }
 
 func (t *transport) close() {
@@ -209,7 +236,7 @@ func (c *Client) do(ctx context.Context, k call, out proto.Message) error {
 			return err
 		}
 	}
-	res, err := retry(ctx, c.t.opts.retryFor, func() (*seal.Response, error) { return c.attempt(ctx, k, req) })
+	res, err := retry(ctx, c.t.patience(ctx), func() (*seal.Response, error) { return c.attempt(ctx, k, req) })
 	if err != nil {
 		return err
 	}
