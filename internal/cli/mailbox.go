@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/mmrelay/mmrelay/pkg/client"
 )
@@ -61,10 +62,10 @@ func (k *roomRecreate) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		words := room
+		words := []string{room}
 		for _, u := range missing {
-			words += "\nnot added, since there is no connection: " + u
+			words = append(words, "not added, since there is no connection: "+u)
 		}
-		return e.print(map[string]any{"room": room, "missing": missing}, words)
+		return e.print(map[string]any{"room": room, "missing": missing}, strings.Join(words, "\n"))
 	})
 }
