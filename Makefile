@@ -49,7 +49,7 @@ test-short: ## Tests without the race detector and without the slow ones
 SEED ?= 0
 .PHONY: ledger
 ledger: redis ## Nothing accepted is lost or repeated: real processes under faults, 5 minutes, 50 clients, 20 rooms (SEED=n repeats a schedule)
-	go test -count=1 -timeout 60m -v -run 'TestReplicas|TestSingleMachine' ./test/e2e/ledger -for 5m -clients 50 -rooms 20 -rate 30 -pause 30s -seed $(SEED)
+	go test -count=1 -timeout 60m -v -run 'TestReplicas|TestSingleMachine' ./test/e2e/ledger -for 5m -clients 50 -rooms 20 -rate 30 -pause 30s -skew -seed $(SEED)
 	go test -count=1 -timeout 30m -v -run 'TestCluster|TestProcesses' ./test/e2e/ledger -for 2m -seed $(SEED)
 
 .PHONY: ledger-short

@@ -23,6 +23,10 @@ import (
 // The queues must be empty at first, and nothing may expire meanwhile. Create,
 // Delete, Stat and Watch are not recorded.
 type History struct {
+	// Untold says that answers to appends tell neither number nor duplicate, as
+	// where a relay is between the caller and the queue.
+	Untold bool
+
 	mu      sync.Mutex // guards all below
 	start   time.Time
 	clients int
@@ -55,6 +59,7 @@ type call struct {
 // answer is what came of it.
 type answer struct {
 	unknown bool
+	untold  bool
 	result  queue.Result
 	entries []queue.Entry
 }
@@ -89,7 +94,7 @@ func (r *recorded) AppendBatch(ctx context.Context, batch []queue.Append) ([]que
 		case errors.Is(rs[i].Err, queue.ErrInvalid):
 			continue
 		default:
-			ans = answer{result: rs[i], unknown: rs[i].Err != nil && !errors.Is(rs[i].Err, queue.ErrFull) && !errors.Is(rs[i].Err, queue.ErrNotFound)}
+			ans = answer{result: rs[i], untold: r.h.Untold, unknown: rs[i].Err != nil && !errors.Is(rs[i].Err, queue.ErrFull) && !errors.Is(rs[i].Err, queue.ErrNotFound)}
 		}
 		r.h.add(r.client, begin, call{queue: a.Queue, kind: "append", data: string(a.Entry), dedup: string(a.Dedup)}, ans)
 	}
@@ -149,6 +154,10 @@ func (m *model) step(c call, a answer) []*model {
 			return []*model{m, m.append(c)}
 		case a.result.Err != nil: // these histories fill no queue and delete none
 			return nil
+		case a.untold && first != 0:
+			return []*model{m}
+		case a.untold:
+			return []*model{m.append(c)}
 		case a.result.Duplicate:
 			if first == 0 || a.result.Seq != 0 && a.result.Seq != first {
 				return nil

@@ -1,17 +1,25 @@
 package ledger_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 )
+
+// checkTime bounds the search for an order of a room.
+const checkTime = 30 * time.Second
 
 // entry is a numbered message as its sender knows it.
 type entry struct {
 	room, from string
 	number     int
+	begun      time.Time
 	accepted   time.Time // zero: the outcome is unknown
 }
 
@@ -61,7 +69,7 @@ func (b *book) sending(room, from string, number int) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m := text(room, from, number)
-	b.entries[m] = &entry{room: room, from: from, number: number}
+	b.entries[m] = &entry{room: room, from: from, number: number, begun: time.Now()}
 	return m
 }
 
@@ -195,6 +203,9 @@ func (b *book) judge() *verdict {
 		}
 	}
 	b.senders(v)
+	if len(v.lost) == 0 { // else it is not over yet
+		b.linearizable(v, at)
+	}
 	return v
 }
 
@@ -274,6 +285,56 @@ func (b *book) senders(v *verdict) {
 				v.disorder = append(v.disorder, fmt.Sprintf("%s got %s after number %d", who[1], m, n))
 			}
 			last[e.from] = max(last[e.from], e.number)
+		}
+	}
+}
+
+// linearizable checks with porcupine that each room is one log: that accepted
+// messages, each put into it at a moment between the beginning and the end of its
+// call, and what members saw of it, can have come about in the order of the log.
+func (b *book) linearizable(v *verdict, at map[string]uint64) {
+	rooms := make(map[string][]string)
+	for m := range at {
+		rooms[b.entries[m].room] = append(rooms[b.entries[m].room], m)
+	}
+	first := make(map[string]time.Time) // when a message was seen
+	for _, p := range b.places {
+		for m, rs := range p.got {
+			if t, ok := first[m]; !ok || rs[0].at.Before(t) {
+				first[m] = rs[0].at
+			}
+		}
+	}
+	type in struct {
+		see   bool
+		place int // in the log
+	}
+	log := porcupine.Model{
+		Init: func() any { return 0 },
+		Step: func(state, input, _ any) (bool, any) {
+			switch n, i := state.(int), input.(in); {
+			case i.see:
+				return n >= i.place, n
+			default:
+				return n+1 == i.place, i.place
+			}
+		},
+	}
+	for name, ms := range rooms {
+		slices.SortFunc(ms, func(x, y string) int { return cmp.Compare(at[x], at[y]) })
+		var ops []porcupine.Operation
+		for i, m := range ms {
+			e := b.entries[m]
+			end := int64(math.MaxInt64)
+			if !e.accepted.IsZero() {
+				end = e.accepted.UnixNano()
+			}
+			seen := first[m].UnixNano()
+			ops = append(ops, porcupine.Operation{ClientId: i, Input: in{place: i + 1}, Call: e.begun.UnixNano(), Return: end},
+				porcupine.Operation{ClientId: i, Input: in{see: true, place: i + 1}, Call: seen, Return: seen})
+		}
+		if r := porcupine.CheckOperationsTimeout(log, ops, checkTime); r == porcupine.Illegal {
+			v.disorder = append(v.disorder, name+" is not linearizable")
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 // TestBookFinds: the ledger notices everything that it says is not there.
 func TestBookFinds(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
+	now := time.Now().Add(time.Hour)
 	fresh := func() (b *book, m1, m2 string) {
 		b = newBook()
 		b.seat("r", "a", true)
@@ -89,6 +89,15 @@ func TestBookFinds(t *testing.T) {
 			b.got("r", "g", m1, 5, now)
 			b.went("r", "g", 6)
 		}, counts{}},
+		"a later number was seen before an earlier one was sent": {func(b *book, m1, m2 string) {
+			b.got("r", "b", m1, 5, now)
+			b.got("r", "b", m2, 7, now)
+			b.seat("r", "c", true)
+			b.entries[m1].accepted, b.entries[m2].begun = now, now.Add(time.Minute)
+			b.entries[m2].accepted = now.Add(2 * time.Minute)
+			b.got("r", "c", m1, 5, now)
+			b.got("r", "c", m2, 7, now)
+		}, counts{disorder: 1}},
 		"a member is removed": {func(b *book, m1, m2 string) {
 			b.got("r", "b", m1, 5, now)
 			b.got("r", "b", m2, 6, now)

@@ -37,6 +37,11 @@ var makeShared = sync.OnceValues(func() (*shared, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the daemons: %w: %s", err, out)
 	}
+	if *skew {
+		if err := s.buildSkewed(); err != nil {
+			return nil, err
+		}
+	}
 	var dirs []string
 	for domain, role := range roles {
 		dir := filepath.Join(root, "keys", domain)

@@ -51,6 +51,9 @@ func (f *faults) kinds() map[string]func(context.Context) {
 			f.d.redis.Resume()
 		}
 	}
+	if *skew {
+		k["clock of a process 5 min off"] = f.wrongClock
+	}
 	if f.d.cluster != nil {
 		k["slots of the cluster move"] = f.reshard
 		k["a master hands over"] = f.handOver
@@ -197,7 +200,7 @@ func (f *faults) full(ctx context.Context) {
 func (f *faults) String() string {
 	var b strings.Builder
 	for _, n := range slices.Sorted(maps.Keys(f.kinds())) {
-		fmt.Fprintf(&b, "  %-28s %d\n", n, f.count[n])
+		fmt.Fprintf(&b, "  %-29s %d\n", n, f.count[n])
 	}
 	return b.String()
 }

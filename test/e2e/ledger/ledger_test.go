@@ -31,12 +31,13 @@ var (
 	rooms    = flag.Int("rooms", 6, "number of rooms")
 	rate     = flag.Float64("rate", 12, "messages and commits a second, of all clients together")
 	pause    = flag.Duration("pause", 3*time.Second, "how long a process stands still, a link is cut or slow")
+	skew     = flag.Bool("skew", false, "clocks go wrong too: takes a build of the whole standard library")
 	seed     = flag.Uint64("seed", 0, "seed of the schedule; 0 takes the time")
 )
 
 // settleFor bounds how long it may take until everybody has everything after the
 // last fault. It is generous: nothing is asserted about time.
-var settleFor = flag.Duration("settle", 2*time.Minute, "")
+const settleFor = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -106,7 +107,7 @@ func run(t *testing.T, d *deployment) {
 	<-done
 	say("the last fault is over")
 	d.awaitReady(t)
-	settle, stop := context.WithTimeout(context.Background(), *settleFor)
+	settle, stop := context.WithTimeout(context.Background(), settleFor)
 	defer stop()
 	if err := p.flush(settle); err != nil {
 		t.Error(err)

@@ -24,6 +24,7 @@ type process struct {
 	args    []string
 
 	mu      sync.Mutex // guards all below
+	env     []string   // nil: that of the test
 	cmd     *exec.Cmd
 	done    chan struct{} // closed when cmd has ended
 	meant   bool          // its end is ours
@@ -60,7 +61,7 @@ func (p *process) start() error {
 		return err
 	}
 	cmd := exec.Command(p.program, p.args...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, p.env
 	cmd.SysProcAttr = childOfTest()
 	if err := cmd.Start(); err != nil {
 		return err

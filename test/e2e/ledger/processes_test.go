@@ -64,6 +64,7 @@ func (w *pair) says(ctx context.Context, t *testing.T, x, y *person) {
 // TestProcesses: what several processes on one Redis share, and how they take over
 // from each other.
 func TestProcesses(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	if testing.Short() {
 		t.Skip("starts six daemons")
 	}
@@ -86,6 +87,7 @@ func TestProcesses(t *testing.T) {
 	t.Run("Wakes", w.wakes)
 	t.Run("OneListener", w.oneListener)
 	t.Run("Drain", w.drain)
+	t.Run("Mailboxes", w.mailboxes)
 	t.Run("Forgotten", w.forgotten)
 	t.Run("Lease", func(t *testing.T) { w.lease(t, url(hubDomain)) })
 
