@@ -38,9 +38,12 @@ type Common struct {
 	BackupDir  string   `help:"Directory for backups of an embedded store, made by 'mmr store backup' through the admin listener; empty turns that off." type:"path" placeholder:"DIR"`
 	RotateKeys bool     `help:"Make successors of HPKE and token keys in the key directory as they near their end. Turn off where the directory is read-only or shared by replicas." default:"true" negatable:""`
 
-	Drain    time.Duration `help:"How long health says NOT_SERVING before the listeners stop accepting." default:"0s"`
-	Grace    time.Duration `help:"How long calls under way may take when stopping." default:"10s"`
-	LogLevel string        `help:"Least severity that is logged: debug, info, warn, error." enum:"debug,info,warn,error" default:"info"`
+	Drain          time.Duration `help:"How long health says NOT_SERVING before the listeners stop accepting." default:"0s"`
+	Grace          time.Duration `help:"How long calls under way may take when stopping." default:"10s"`
+	MaxConnections int           `help:"Connections of a listener at once; further ones are closed as they come." default:"20000"`
+	MaxCalls       int           `help:"Calls of a listener under way at once, without mailbox and delivery streams; further ones are told to come back." default:"4096"`
+
+	LogLevel string `help:"Least severity that is logged: debug, info, warn, error." enum:"debug,info,warn,error" default:"info"`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 

@@ -97,6 +97,7 @@ func RunHub(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		return err
 	}
 	srv := grpcserver.New(grpcserver.Config{
+		MaxConnections: cfg.MaxConnections, MaxCalls: cfg.MaxCalls,
 		TLS: b.cert.ServerTLS(b.peers.Roots(), true), Logger: b.log,
 		Registerer: prometheus.WrapRegistererWithPrefix("mmr_hub_", b.registry), Options: tap.options("peer"),
 	})

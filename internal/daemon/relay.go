@@ -86,11 +86,13 @@ func RunRelay(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return errors.Join(err, clients.Close())
 	}
 	cs := grpcserver.New(grpcserver.Config{
+		MaxConnections: cfg.MaxConnections, MaxCalls: cfg.MaxCalls,
 		TLS: b.cert.ServerTLS(b.keys.ClientCAs(), false), Logger: b.log, SmallBuffers: true,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": "client"}, prefixed), Options: tap.options("client"),
 	})
 	r.RegisterClients(cs)
 	ps := grpcserver.New(grpcserver.Config{
+		MaxConnections: cfg.MaxConnections, MaxCalls: cfg.MaxCalls,
 		TLS: b.cert.ServerTLS(b.peers.Roots(), true), Logger: b.log, MaxMessage: 4 << 20,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"listener": "peer"}, prefixed), Options: tap.options("peer"),
 	})

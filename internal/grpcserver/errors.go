@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	typesv1 "github.com/mmrelay/mmrelay/gen/mmr/types/v1"
 	"github.com/mmrelay/mmrelay/internal/kv"
@@ -57,9 +60,17 @@ func StatusFrom(err error) error {
 	return status.Error(codes.Internal, "internal error")
 }
 
+// retryAfter is when somebody who came too often or at a bad time may try again:
+// a constant, since how full the server is is nobody's business.
+const retryAfter = time.Second
+
 func withCode(c codes.Code, text string, m mmrerr.Code) error {
 	s := status.New(c, text)
-	if d, err := s.WithDetails(protoadapt.MessageV1Of(&typesv1.Error{Code: uint32(m)})); err == nil {
+	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(&typesv1.Error{Code: uint32(m)})}
+	if m == mmrerr.RateLimited {
+		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)}))
+	}
+	if d, err := s.WithDetails(details...); err == nil {
 		s = d
 	}
 	return s.Err()

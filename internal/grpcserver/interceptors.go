@@ -3,6 +3,7 @@ package grpcserver
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -11,22 +12,26 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 )
 
 // interceptors are shared by both daemons, in the order metrics and log,
-// recovery, deadline, error mapping. What they record is a security property:
+// recovery, admission, deadline, error mapping. What they record is a security property:
 // method, code and a duration bucket, never a peer, a size or a field.
 type interceptors struct {
 	log     *slog.Logger
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	timeout time.Duration
+	calling chan struct{} // one slot per unary call under way
 }
 
 func newInterceptors(cfg *Config) *interceptors {
 	in := &interceptors{
 		log:     cfg.Logger,
 		timeout: cfg.CallTimeout,
+		calling: make(chan struct{}, cfg.MaxCalls),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calls_total", Help: "Calls finished, by method and gRPC code.",
 		}, []string{"method", "code"}),
@@ -49,7 +54,7 @@ func (in *interceptors) recovered(context.Context, any) error {
 func (in *interceptors) options() []grpc.ServerOption {
 	rec := recovery.WithRecoveryHandlerContext(in.recovered)
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(in.unary, recovery.UnaryServerInterceptor(rec), in.deadline, in.mapUnary),
+		grpc.ChainUnaryInterceptor(in.unary, recovery.UnaryServerInterceptor(rec), in.admit, in.deadline, in.mapUnary),
 		grpc.ChainStreamInterceptor(in.stream, recovery.StreamServerInterceptor(rec), in.mapStream),
 	}
 }
@@ -74,6 +79,22 @@ func (in *interceptors) done(method string, err error, d time.Duration) {
 	code := status.Code(err)
 	in.calls.WithLabelValues(method, code.String()).Inc()
 	in.log.Debug("call", "method", method, "code", code.String(), "dur_bucket", bucket(d))
+}
+
+// admit sheds what is more than the server can do at once: those who are inside
+// finish, and all others hear at once when to come back. Health is always
+// answered, or an overloaded server would be taken for a dead one.
+func (in *interceptors) admit(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if strings.HasPrefix(info.FullMethod, "/grpc.health.") {
+		return next(ctx, req)
+	}
+	select {
+	case in.calling <- struct{}{}:
+		defer func() { <-in.calling }()
+		return next(ctx, req)
+	default:
+		return nil, StatusFrom(mmrerr.RateLimited)
+	}
 }
 
 // deadline gives every unary call an end, the client's or the server's, whichever is first.

@@ -38,6 +38,17 @@ type Config struct {
 	MaxMessage int
 	// MaxStreams is the number of concurrent calls per connection. 0 means 256.
 	MaxStreams uint32
+	// MaxConnections is the number of connections at once; further ones are closed
+	// as they come. 0 means 20,000.
+	MaxConnections int
+	// MaxCalls is the number of unary calls under way at once; further ones are
+	// answered mmr/rate-limited with a time to wait, before they cost anything. 0
+	// means 4096.
+	MaxCalls int
+	// HandshakeTimeout is how long TLS and HTTP/2 may take to begin. 0 means 10 s.
+	HandshakeTimeout time.Duration
+	// MaxConnectionIdle ends connections without a call. 0 means 15 min.
+	MaxConnectionIdle time.Duration
 	// CallTimeout ends every unary call. 0 means 30 s.
 	CallTimeout time.Duration
 	// MaxConnectionAge spreads connections over replicas and re-reads certificates
@@ -53,7 +64,9 @@ type Config struct {
 // Server is a gRPC server with its health service.
 type Server struct {
 	*grpc.Server
-	health *health.Server
+	health  *health.Server
+	limit   int
+	refused prometheus.Counter
 }
 
 // New builds a server. Services are registered on it before Serve.
@@ -63,6 +76,18 @@ func New(cfg Config) *Server {
 	}
 	if cfg.MaxStreams == 0 {
 		cfg.MaxStreams = 256
+	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 20_000
+	}
+	if cfg.MaxCalls == 0 {
+		cfg.MaxCalls = 4096
+	}
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = 10 * time.Second
+	}
+	if cfg.MaxConnectionIdle == 0 {
+		cfg.MaxConnectionIdle = 15 * time.Minute
 	}
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = 30 * time.Second
@@ -74,10 +99,10 @@ func New(cfg Config) *Server {
 		grpc.MaxRecvMsgSize(cfg.MaxMessage),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
 		grpc.MaxHeaderListSize(8 << 10),
-		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.ConnectionTimeout(cfg.HandshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
-			Time: 2 * time.Minute, Timeout: 20 * time.Second,
+			Time: 2 * time.Minute, Timeout: 20 * time.Second, MaxConnectionIdle: cfg.MaxConnectionIdle,
 			MaxConnectionAge: cfg.MaxConnectionAge, MaxConnectionAgeGrace: time.Minute,
 		}),
 	}
@@ -91,7 +116,10 @@ func New(cfg Config) *Server {
 	}
 	opts = append(opts, newInterceptors(&cfg).options()...)
 	opts = append(opts, cfg.Options...)
-	s := &Server{Server: grpc.NewServer(opts...), health: health.NewServer()}
+	s := &Server{Server: grpc.NewServer(opts...), health: health.NewServer(), limit: cfg.MaxConnections, refused: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "connections_refused_total", Help: "Connections closed because there were too many.",
+	})}
+	cfg.Registerer.MustRegister(s.refused)
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	return s
 }
@@ -115,7 +143,7 @@ type Group struct {
 // Add gives the group a server and the listener it serves.
 func (g *Group) Add(s *Server, l net.Listener) {
 	g.servers = append(g.servers, s)
-	g.listeners = append(g.listeners, l)
+	g.listeners = append(g.listeners, limit(l, s.limit, s.refused))
 }
 
 // Run serves until ctx ends or a server fails, then stops gracefully: health
