@@ -54,8 +54,7 @@ ledger: redis ## Nothing accepted is lost or repeated: real processes under faul
 
 .PHONY: ledger-short
 ledger-short: redis ## The same in short, as CI runs it: a minute on Redis, half a minute on embedded stores
-	go test -count=1 -timeout 10m -v -run TestReplicas ./test/e2e/ledger -for 60s -seed $(SEED)
-	go test -count=1 -timeout 10m -v -run TestSingleMachine ./test/e2e/ledger -for 30s -seed $(SEED)
+	go test -count=1 -timeout 20m -v -run 'TestReplicas|TestSingleMachine' ./test/e2e/ledger -for 60s -seed $(SEED)
 
 .PHONY: check
 check: checkgenerate proto-lint lint vet test ledger-short fuzz charttest interop oracle ## Everything CI checks

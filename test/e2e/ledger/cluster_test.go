@@ -16,7 +16,7 @@ func TestCluster(t *testing.T) {
 	c := redistest.StartReplicated(t, 3)
 	d := deploy(t, 2, func(domain string) string { return fmt.Sprintf("%s?wait=1&prefix=%s:", c.URL(), domain) })
 	d.cluster = c
-	run(t, d)
+	run(t, d, *duration)
 }
 
 // reshard moves slots from one master to another, those with keys among them.

@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("for", 0, "how long faults are injected; 0 skips the test")
+	duration = flag.Duration("for", 0, "how long faults are injected, half as long on a single machine; 0 skips the test")
 	clients  = flag.Int("clients", 12, "number of clients")
 	rooms    = flag.Int("rooms", 6, "number of rooms")
 	rate     = flag.Float64("rate", 12, "messages and commits a second, of all clients together")
@@ -56,7 +56,7 @@ func TestReplicas(t *testing.T) {
 	db := map[string]int{hubDomain: 0, aDomain: 1, bDomain: 2}
 	d := deploy(t, 2, func(domain string) string { return fmt.Sprintf("%s?db=%d", r.URL(), db[domain]) })
 	d.redis = r
-	run(t, d)
+	run(t, d, *duration)
 }
 
 // TestSingleMachine: one hub and two relays with embedded stores. The hub's is on
@@ -72,7 +72,7 @@ func TestSingleMachine(t *testing.T) {
 		return "pebble:" + filepath.Join(dir, domain)
 	})
 	d.disk = disk
-	run(t, d)
+	run(t, d, *duration/2)
 }
 
 func wanted(t *testing.T) {
@@ -82,7 +82,7 @@ func wanted(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, d *deployment) {
+func run(t *testing.T, d *deployment, duration time.Duration) {
 	t.Helper()
 	s := *seed
 	if s == 0 {
@@ -92,11 +92,11 @@ func run(t *testing.T, d *deployment) {
 	say := func(format string, args ...any) {
 		t.Logf("%6.1fs "+format, append([]any{time.Since(begin).Seconds()}, args...)...)
 	}
-	say("seed %d: %v, %d clients, %d rooms", s, *duration, *clients, *rooms)
+	say("seed %d: %v, %d clients, %d rooms", s, duration, *clients, *rooms)
 	p := newParty(t, d, *clients, *rooms)
 	say("everybody is in their rooms")
 	f := &faults{d: d, rnd: rand.New(rand.NewPCG(s, 1)), pause: *pause, log: say}
-	ctx, cancel := context.WithTimeout(context.Background(), *duration)
+	ctx, cancel := context.WithTimeout(context.Background(), duration)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
