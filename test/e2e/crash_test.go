@@ -314,7 +314,7 @@ func check(t *testing.T, m *mortal, bob friend, room string, order []string, sen
 // job goes on.
 func TestCrashAtEveryWrite(t *testing.T) {
 	t.Parallel()
-	lives := map[string]func(*testing.T, *world, friend, string, int, bool) int{"initiator": initiate, "invited": invited}
+	lives := map[string]func(*testing.T, *world, friend, string, int, bool) int{"initiator": initiate, "invited": invited, "governor": govern, "owner": own}
 	for _, name := range slices.Sorted(maps.Keys(lives)) {
 		life := lives[name]
 		t.Run(name, func(t *testing.T) {
