@@ -306,6 +306,10 @@ func (c *Client) sendPending(ctx context.Context, r *room) error {
 			return nil
 		}
 		return errors.Join(mmrerr.WrongEpoch, c.discardPending(r, p))
+	case errors.Is(err, mmrerr.NoRoom):
+		// Perhaps it was accepted, and this client removed since: the event of that
+		// comes under the new K. The mailbox says which.
+		return err
 	case err != nil && refused(err):
 		return errors.Join(err, c.discard(r))
 	case err != nil:
@@ -409,7 +413,7 @@ func (c *Client) settle(ctx context.Context, r *room) error {
 		if errors.Is(err, mmrerr.WrongEpoch) {
 			err = c.catchUp(ctx, r)
 		}
-		if err != nil && !refused(err) {
+		if err != nil && (!refused(err) || r.st.Pending != nil) {
 			return err
 		}
 	}
