@@ -231,7 +231,7 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 	if e.Seq == r.st.Seq+1 || r.roomFor(len(raw)) {
 		r.st.Buffer[e.Seq] = raw
 	}
-	moved := false
+	moved := false // the public state of the group is another one
 	for {
 		raw, ok := r.st.Buffer[r.st.Seq+1]
 		if !ok || r.st.Removed || r.st.Forked || r.st.Stuck != nil {
@@ -241,11 +241,11 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 		if err != nil {
 			return err
 		}
-		epoch, err := c.process(ctx, r, next, b)
+		public, err := c.process(ctx, r, next, b)
 		if err != nil {
 			return err
 		}
-		moved = moved || epoch
+		moved = moved || public
 		delete(r.st.Buffer, r.st.Seq)
 	}
 	switch {
@@ -257,7 +257,7 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 	if r.st.Removed {
 		return c.forgetRoom(r, b)
 	}
-	if err := r.save(b, true); err != nil {
+	if err := r.save(b, moved); err != nil { // with messages, a large room's tree stays as it is
 		return err
 	}
 	if moved && len(c.held) > 0 {
@@ -274,7 +274,8 @@ func (r *room) roomFor(size int) bool {
 	return len(r.st.Buffer) < maxEarly && size <= maxEarlySize
 }
 
-// process applies the room's next event. It reports whether the epoch changed.
+// process applies the room's next event. It reports whether the public state of
+// the group changed: by a commit, or a proposal.
 func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (bool, error) {
 	if !r.genuine(e) {
 		r.st.Forked = true
@@ -291,6 +292,7 @@ func (c *Client) process(ctx context.Context, r *room, e *seal.Event, b batch) (
 			r.propose(p)
 		}
 		c.plan(r)
+		return true, nil
 	case *seal.WrapEvent:
 		if err := r.applyDelta(body.Delta, nil); err != nil {
 			return false, err
@@ -386,15 +388,7 @@ func (c *Client) catchUp(ctx context.Context, r *room) error {
 		}
 		before, key := r.st.Seq, string(r.st.EAR)
 		b := make(batch)
-		for _, raw := range res.GetEvents() {
-			e, err := seal.ParseEvent(raw)
-			if err != nil || string(e.GroupID) != string(r.st.GroupID) {
-				return mmrerr.Malformed
-			}
-			if err := c.arrived(ctx, r, e, b); err != nil {
-				return err
-			}
-		}
+		failed := c.readLog(ctx, r, res.GetEvents(), b)
 		if r.st.Seq >= res.GetLastSeq() || r.st.Seq == before {
 			r.st.GapSince = 0
 		}
@@ -403,7 +397,7 @@ func (c *Client) catchUp(ctx context.Context, r *room) error {
 				return err
 			}
 		}
-		if err := c.store.Write(b); err != nil {
+		if err := errors.Join(c.store.Write(b), failed); err != nil {
 			return err
 		}
 		if string(r.st.EAR) != key {
@@ -414,6 +408,21 @@ func (c *Client) catchUp(ctx context.Context, r *room) error {
 		}
 	}
 	r.st.GapSince = time.Now().UnixMilli() // later more
+	return nil
+}
+
+// readLog takes events from the room's log. What came before one that is none is
+// taken all the same, and to be written.
+func (c *Client) readLog(ctx context.Context, r *room, events [][]byte, b batch) error {
+	for _, raw := range events {
+		e, err := seal.ParseEvent(raw)
+		if err != nil || string(e.GroupID) != string(r.st.GroupID) {
+			return mmrerr.Malformed
+		}
+		if err := c.arrived(ctx, r, e, b); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
