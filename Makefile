@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 BIN := $(CURDIR)/.bin
 export PATH := $(BIN):$(PATH)
-FUZZTIME ?= 20s
+FUZZTIME ?= $(if $(CI),10s,20s)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/mmrelay/mmrelay/internal/buildinfo.version=$(VERSION)
 
@@ -56,8 +56,13 @@ ledger: redis ## Nothing accepted is lost or repeated: real processes under faul
 ledger-short: redis ## The same in short, as CI runs it: a minute on Redis, half a minute on embedded stores
 	go test -count=1 -timeout 20m -v -run 'TestReplicas|TestSingleMachine' ./test/e2e/ledger -for 60s -seed $(SEED)
 
+CHAOS_TIME ?= 2m
+.PHONY: chaos
+chaos: ## All services and six people who do random things, under the race detector, for CHAOS_TIME (default 2m)
+	CHAOS_TIME=$(CHAOS_TIME) go test -race -count=1 -timeout 20m -run '^TestChaos$$' ./test/e2e
+
 .PHONY: check
-check: checkgenerate proto-lint lint vet test ledger-short fuzz charttest interop oracle ## Everything CI checks
+check: checkgenerate proto-lint lint vet test ledger-short chaos fuzz charttest interop oracle ## Everything CI checks
 
 .PHONY: bench-queue
 bench-queue: redis ## Mailboxes: appends beside raw XADD of the same bytes, memory per envelope
@@ -88,7 +93,7 @@ lint: $(BIN)/golangci-lint ## golangci-lint
 	golangci-lint run ./...
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for FUZZTIME (default 20s)
+fuzz: ## Run every fuzz target for FUZZTIME (default 20s; 10s in CI, where there are 47 targets on two processors)
 	@scripts/fuzz $(FUZZTIME)
 
 .PHONY: charttest

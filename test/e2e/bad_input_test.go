@@ -33,22 +33,22 @@ type badWorld struct {
 	link              *pseudonym.JoinLink
 }
 
-func newBadWorld(t *testing.T) *badWorld {
-	t.Helper()
-	w := &badWorld{world: newWorld(t)}
+func newBadWorld(tb testing.TB) *badWorld {
+	tb.Helper()
+	w := &badWorld{world: newWorld(tb)}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	must := func(err error) {
-		t.Helper()
+		tb.Helper()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	w.alice, w.bob, w.carol = w.person(ctx, "alice", "a.example"), w.person(ctx, "bob", "b.example"), w.person(ctx, "carol", "b.example")
 	for _, p := range []*person{w.alice, w.bob, w.carol} {
 		p.online(ctx)
 	}
-	connect(ctx, t, w.alice, w.bob)
+	connect(ctx, tb, w.alice, w.bob)
 	var err error
 	w.room, err = w.alice.CreateRoom(ctx, "hub.example")
 	must(err)
@@ -74,13 +74,13 @@ func newBadWorld(t *testing.T) *badWorld {
 		p.offline()
 	}
 	w.groupID = w.alice.secrets().Rooms[w.room].GroupID
-	w.quiet(t)
+	w.quiet(tb)
 	return w
 }
 
-func (w *badWorld) gate(t *testing.T, svc *service, conn *grpc.ClientConn, audience string) *gate {
-	t.Helper()
-	g := &gate{raw: raw{t, w.world}, svc: svc, conn: conn, audience: audience, issuer: w.relays["a.example"], pot: make(map[string][][]byte), covered: make(map[string]bool)}
+func (w *badWorld) gate(tb testing.TB, svc *service, conn *grpc.ClientConn, audience string) *gate {
+	tb.Helper()
+	g := &gate{raw: raw{tb, w.world}, svc: svc, conn: conn, audience: audience, issuer: w.relays["a.example"], pot: make(map[string][][]byte), covered: make(map[string]bool)}
 	g.account = g.session(w.alice, g.issuer)
 	g.key = g.gatewayKey(conn)
 	return g

@@ -410,8 +410,8 @@ func (w *world) unchanged(t *testing.T, f func()) {
 }
 
 // quiet waits until nothing is on its way any more.
-func (w *world) quiet(t *testing.T) {
-	t.Helper()
+func (w *world) quiet(tb testing.TB) {
+	tb.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		waiting := 0
@@ -421,7 +421,7 @@ func (w *world) quiet(t *testing.T) {
 				waiting += st.Entries
 			}
 		}
-		for _, e := range w.hub.atRest(t) {
+		for _, e := range w.hub.atRest(tb) {
 			if e.place == "hub" && len(e.group) == 33 && strings.HasPrefix(e.name, "o") {
 				waiting++
 			}
@@ -431,7 +431,7 @@ func (w *world) quiet(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Fatal("the hub is not done")
+	tb.Fatal("the hub is not done")
 }
 
 var _ = client.KindMessage

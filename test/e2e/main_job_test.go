@@ -11,20 +11,20 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/client"
 )
 
-func connect(ctx context.Context, t *testing.T, a, b *person) {
-	t.Helper()
+func connect(ctx context.Context, tb testing.TB, a, b *person) {
+	tb.Helper()
 	if err := a.Connect(ctx, b.User(), "hub.example"); err != nil {
-		t.Fatalf("%s connects with %s: %v", a.name, b.name, err)
+		tb.Fatalf("%s connects with %s: %v", a.name, b.name, err)
 	}
 	rs, err := b.Requests(ctx)
 	if err != nil || len(rs) != 1 {
-		t.Fatalf("%s has %d requests, %v", b.name, len(rs), err)
+		tb.Fatalf("%s has %d requests, %v", b.name, len(rs), err)
 	}
 	if rs[0].User != a.User() {
-		t.Fatalf("%s sees a request of %s", b.name, rs[0].User)
+		tb.Fatalf("%s sees a request of %s", b.name, rs[0].User)
 	}
 	if err := b.Accept(ctx, rs[0].ID); err != nil {
-		t.Fatalf("%s accepts: %v", b.name, err)
+		tb.Fatalf("%s accepts: %v", b.name, err)
 	}
 	a.waitFor("connection", func(e client.Event) bool { return e.Kind == client.KindConnected && e.User == b.User() })
 }

@@ -35,15 +35,15 @@ func answerOf(err error) answer {
 	return answer{status.Code(err), grpcserver.CodeOf(err), status.Convert(err).Message()}
 }
 
-func csr(t *testing.T) []byte {
-	t.Helper()
+func csr(tb testing.TB) []byte {
+	tb.Helper()
 	k, err := primitive.GenerateSigningKey(primitive.Ed25519)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	b, err := pseudonym.NewCSR(k)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
