@@ -63,6 +63,8 @@ var (
 	ErrNoRoom = errors.New("client: not in this room")
 	// ErrNoConnection reports a user this client is not connected with.
 	ErrNoConnection = errors.New("client: not connected with this user")
+	// ErrMember reports a user who is in the room already.
+	ErrMember = errors.New("client: in this room already")
 	// ErrRemoved reports a room this client was removed from.
 	ErrRemoved = errors.New("client: removed from this room")
 	// ErrForked reports a room whose hub showed this client another history than

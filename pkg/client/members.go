@@ -19,6 +19,8 @@ import (
 )
 
 // Add adds users that this client is connected with to a room (SPEC.md §21, A2).
+// Who is in it already is not added a second time: a fresh pseudonym would make
+// two participants of one person.
 func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -26,8 +28,12 @@ func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error
 	if err != nil {
 		return err
 	}
+	names := slices.Collect(maps.Values(r.names(c)))
 	var fetched []*arrival
 	for _, u := range users {
+		if slices.Contains(names, u) {
+			return fmt.Errorf("%w: %s", ErrMember, u)
+		}
 		a, err := c.fetchPackages(ctx, u)
 		if err != nil {
 			return fmt.Errorf("fetching key packages: %w", err)

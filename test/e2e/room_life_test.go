@@ -118,6 +118,9 @@ func TestLeave(t *testing.T) {
 	w := newTrio(ctx, t)
 	room := w.room(ctx, t, []*person{w.bob, w.carol})
 	know(t, room, w.alice, w.bob, w.carol)
+	if err := w.alice.Add(ctx, room, w.bob.User()); !errors.Is(err, client.ErrMember) {
+		t.Errorf("adding who is there: %v", err)
+	}
 	if err := w.bob.Leave(ctx, room); err != nil {
 		t.Fatal(err)
 	}
