@@ -381,9 +381,22 @@ func undecodable(t *testing.T, conn *grpc.ClientConn, rpcs map[string]bool) {
 func (w *world) unchanged(t *testing.T, f func()) {
 	t.Helper()
 	services := append([]*service{w.hub}, slices.Collect(maps.Values(w.relays))...)
-	before := make(map[string]map[string]string)
-	for _, s := range services {
-		before[s.domain] = s.state(t)
+	read := func() map[string]map[string]string {
+		states := make(map[string]map[string]string)
+		for _, s := range services {
+			states[s.domain] = s.state(t)
+		}
+		return states
+	}
+	before := read()
+	for calm := 0; calm < 4; { // clients may still acknowledge what they have got
+		time.Sleep(250 * time.Millisecond)
+		now := read()
+		calm++
+		if !maps.EqualFunc(before, now, func(a, b map[string]string) bool { return maps.Equal(a, b) }) {
+			calm = 0
+		}
+		before = now
 	}
 	f()
 	for _, s := range services {
