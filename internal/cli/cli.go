@@ -106,6 +106,7 @@ var hints = []struct {
 	{client.ErrNoConnection, "connect first: 'mmr connect USER --hub HUB', and the other side accepts"},
 	{client.ErrUnverified, "check the trust directory; somebody may be impersonating this user"},
 	{client.ErrForked, "ask another member to add you to a new room"},
+	{client.ErrMember, "'mmr room list' shows who is there; nobody was added"},
 	{client.ErrLocked, "make a new room with its members"},
 	{client.ErrStuck, "let 'mmr listen' run, or try 'mmr room resync'"},
 	{client.ErrSuspect, "'mmr room list' shows the room; 'mmr room continue' uses it again"},

@@ -32,7 +32,7 @@ func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error
 	var fetched []*arrival
 	for _, u := range users {
 		if slices.Contains(names, u) {
-			return fmt.Errorf("%w: %s", ErrMember, u)
+			return ErrMember
 		}
 		a, err := c.fetchPackages(ctx, u)
 		if err != nil {
