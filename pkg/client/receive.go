@@ -149,6 +149,9 @@ func (c *Client) hold(env []byte, b batch) error {
 // ones, or of the one before. pending reports that the K of our own staged
 // commit would open it.
 func (r *room) tryOpen(env []byte) (raw []byte, pending bool) {
+	if len(r.st.K) == 0 {
+		return nil, false // a join that was not answered yet
+	}
 	k := r.deliveryKey()
 	for range laterEpochs + 1 {
 		if k.Hints(env) {
