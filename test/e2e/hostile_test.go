@@ -393,7 +393,7 @@ func (w *world) unchanged(t *testing.T, f func()) {
 		time.Sleep(250 * time.Millisecond)
 		now := read()
 		calm++
-		if !maps.EqualFunc(before, now, func(a, b map[string]string) bool { return maps.Equal(a, b) }) {
+		if !maps.EqualFunc(before, now, maps.Equal) {
 			calm = 0
 		}
 		before = now
