@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math"
-	"slices"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/anishathalye/porcupine"
 
 	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest/history"
 )
 
 // History is what concurrent clients of records asked and were answered, and when.
@@ -24,24 +21,13 @@ import (
 // There must be no records at first, and none may expire meanwhile. Get, GetMany
 // and Apply are recorded, and with Apply what is made of it: Put, Once, Acquire.
 type History struct {
-	mu      sync.Mutex // guards all below
-	start   time.Time
-	clients int
-	ops     []porcupine.Operation
+	calls history.Calls[call, answer]
 }
 
 // Client returns s for one client of the history, whose calls are recorded.
 func (h *History) Client(s kv.Store) kv.Store {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.start.IsZero() {
-		h.start = time.Now()
-	}
-	h.clients++
-	return &recorded{s, h, h.clients - 1}
+	return &recorded{s, h, h.calls.Client()}
 }
-
-func (h *History) now() int64 { return int64(time.Since(h.start)) }
 
 // call is what is asked of one group: names to get, or writes.
 type call struct {
@@ -58,16 +44,10 @@ type answer struct {
 }
 
 func (h *History) add(client int, begin int64, c call, a answer) {
-	end := h.now()
-	if a.unknown {
-		if c.ops == nil {
-			return // a read says nothing
-		}
-		end = math.MaxInt64
+	if a.unknown && c.ops == nil {
+		return // it says nothing
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: c, Call: begin, Output: a, Return: end})
+	h.calls.Add(client, begin, c, a, a.unknown)
 }
 
 type recorded struct {
@@ -77,14 +57,14 @@ type recorded struct {
 }
 
 func (r *recorded) Get(ctx context.Context, k kv.Key) (kv.Record, error) {
-	begin := r.h.now()
+	begin := r.h.calls.Now()
 	rec, err := r.Store.Get(ctx, k)
 	r.h.add(r.client, begin, call{group: k.Group, names: []string{k.Name}}, answer{unknown: err != nil && !errors.Is(err, kv.ErrNotFound), records: []kv.Record{rec}})
 	return rec, err
 }
 
 func (r *recorded) GetMany(ctx context.Context, group string, names []string) ([]kv.Record, error) {
-	begin := r.h.now()
+	begin := r.h.calls.Now()
 	rs, err := r.Store.GetMany(ctx, group, names)
 	r.h.add(r.client, begin, call{group: group, names: names}, answer{unknown: err != nil, records: rs})
 	return rs, err
@@ -94,7 +74,7 @@ func (r *recorded) Apply(ctx context.Context, ops []kv.Op) ([]kv.Version, error)
 	if len(ops) == 0 {
 		return r.Store.Apply(ctx, ops)
 	}
-	begin := r.h.now()
+	begin := r.h.calls.Now()
 	vs, err := r.Store.Apply(ctx, ops)
 	conflict := errors.Is(err, kv.ErrConflict)
 	r.h.add(r.client, begin, call{group: ops[0].Key.Group, ops: ops}, answer{unknown: err != nil && !conflict, conflict: conflict, versions: vs})
@@ -186,51 +166,26 @@ func (g group) check(ops []kv.Op) (can, must bool) {
 	return can, must
 }
 
-// checkTime bounds the search for an order, which can take for ever.
-const checkTime = time.Minute
+// meaning is what the calls mean.
+func meaning() history.Model[call, answer, group] {
+	return history.Model[call, answer, group]{
+		Object: func(c call) string { return c.group },
+		Init:   group{},
+		Step:   group.step,
+		Equal:  maps.Equal[group, group],
+	}
+}
 
 // Ops is how many calls were recorded, and how many of them have an unknown outcome.
-func (h *History) Ops() (all, unknown int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, o := range h.ops {
-		if o.Return == math.MaxInt64 {
-			unknown++
-		}
-	}
-	return len(h.ops), unknown
-}
+func (h *History) Ops() (all, unknown int) { return h.calls.Count() }
 
 // Linearizable reports whether the history can be put in order.
 func (h *History) Linearizable() porcupine.CheckResult {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	nm := porcupine.NondeterministicModel{
-		Partition: func(ops []porcupine.Operation) [][]porcupine.Operation {
-			byGroup := map[string][]porcupine.Operation{}
-			for _, o := range ops {
-				g := o.Input.(call).group
-				byGroup[g] = append(byGroup[g], o)
-			}
-			return slices.Collect(maps.Values(byGroup))
-		},
-		Init: func() []any { return []any{group{}} },
-		Step: func(state, input, output any) (next []any) {
-			for _, g := range state.(group).step(input.(call), output.(answer)) {
-				next = append(next, g)
-			}
-			return next
-		},
-		Equal: func(a, b any) bool { return maps.Equal(a.(group), b.(group)) },
-	}
-	return porcupine.CheckOperationsTimeout(nm.ToModel(), h.ops, checkTime)
+	return history.Linearizable(&h.calls, meaning())
 }
 
 // Check asserts that the history can be put in order.
 func (h *History) Check(t *testing.T) {
 	t.Helper()
-	all, unknown := h.Ops()
-	if r := h.Linearizable(); r != porcupine.Ok {
-		t.Errorf("a history of %d calls, %d with unknown outcome, has no order: %s", all, unknown, r)
-	}
+	history.Check(t, &h.calls, meaning())
 }

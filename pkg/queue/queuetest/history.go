@@ -3,15 +3,13 @@ package queuetest
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/anishathalye/porcupine"
 
 	"github.com/mmrelay/mmrelay/pkg/queue"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest/history"
 )
 
 // History is what concurrent clients of queues asked and were answered, and when.
@@ -27,24 +25,13 @@ type History struct {
 	// where a relay is between the caller and the queue.
 	Untold bool
 
-	mu      sync.Mutex // guards all below
-	start   time.Time
-	clients int
-	ops     []porcupine.Operation
+	calls history.Calls[call, answer]
 }
 
 // Client returns s for one client of the history, whose calls are recorded.
 func (h *History) Client(s queue.Store) queue.Store {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.start.IsZero() {
-		h.start = time.Now()
-	}
-	h.clients++
-	return &recorded{s, h, h.clients - 1}
+	return &recorded{s, h, h.calls.Client()}
 }
-
-func (h *History) now() int64 { return int64(time.Since(h.start)) }
 
 // call is what is asked of one queue.
 type call struct {
@@ -65,16 +52,10 @@ type answer struct {
 }
 
 func (h *History) add(client int, begin int64, c call, a answer) {
-	end := h.now()
-	if a.unknown {
-		if c.kind == "read" {
-			return // it says nothing
-		}
-		end = math.MaxInt64
+	if a.unknown && c.kind == "read" {
+		return // it says nothing
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: c, Call: begin, Output: a, Return: end})
+	h.calls.Add(client, begin, c, a, a.unknown)
 }
 
 type recorded struct {
@@ -84,7 +65,7 @@ type recorded struct {
 }
 
 func (r *recorded) AppendBatch(ctx context.Context, batch []queue.Append) ([]queue.Result, error) {
-	begin := r.h.now()
+	begin := r.h.calls.Now()
 	rs, err := r.Store.AppendBatch(ctx, batch)
 	for i, a := range batch {
 		var ans answer
@@ -102,14 +83,14 @@ func (r *recorded) AppendBatch(ctx context.Context, batch []queue.Append) ([]que
 }
 
 func (r *recorded) Read(ctx context.Context, id queue.ID, after queue.Seq, max int) ([]queue.Entry, error) {
-	begin := r.h.now()
+	begin := r.h.calls.Now()
 	es, err := r.Store.Read(ctx, id, after, max)
 	r.h.add(r.client, begin, call{queue: id, kind: "read", seq: after, max: max}, answer{unknown: err != nil, entries: es})
 	return es, err
 }
 
 func (r *recorded) Ack(ctx context.Context, id queue.ID, upTo queue.Seq) error {
-	begin := r.h.now()
+	begin := r.h.calls.Now()
 	err := r.Store.Ack(ctx, id, upTo)
 	r.h.add(r.client, begin, call{queue: id, kind: "ack", seq: upTo}, answer{unknown: err != nil})
 	return err
@@ -190,55 +171,26 @@ func (m *model) equal(o *model) bool {
 	return m.acked == o.acked && slices.Equal(m.items, o.items)
 }
 
-// checkTime bounds the search for an order, which can take for ever.
-const checkTime = time.Minute
+// meaning is what the calls mean.
+func meaning() history.Model[call, answer, *model] {
+	return history.Model[call, answer, *model]{
+		Object: func(c call) string { return string(c.queue) },
+		Init:   new(model),
+		Step:   (*model).step,
+		Equal:  (*model).equal,
+	}
+}
 
 // Ops is how many calls were recorded, and how many of them have an unknown outcome.
-func (h *History) Ops() (all, unknown int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, o := range h.ops {
-		if o.Return == math.MaxInt64 {
-			unknown++
-		}
-	}
-	return len(h.ops), unknown
-}
+func (h *History) Ops() (all, unknown int) { return h.calls.Count() }
 
 // Linearizable reports whether the history can be put in order.
 func (h *History) Linearizable() porcupine.CheckResult {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	nm := porcupine.NondeterministicModel{
-		Partition: func(ops []porcupine.Operation) [][]porcupine.Operation {
-			byQueue := map[queue.ID][]porcupine.Operation{}
-			for _, o := range ops {
-				id := o.Input.(call).queue
-				byQueue[id] = append(byQueue[id], o)
-			}
-			var parts [][]porcupine.Operation
-			for _, p := range byQueue {
-				parts = append(parts, p)
-			}
-			return parts
-		},
-		Init: func() []any { return []any{&model{}} },
-		Step: func(state, input, output any) (next []any) {
-			for _, m := range state.(*model).step(input.(call), output.(answer)) {
-				next = append(next, m)
-			}
-			return next
-		},
-		Equal: func(a, b any) bool { return a.(*model).equal(b.(*model)) },
-	}
-	return porcupine.CheckOperationsTimeout(nm.ToModel(), h.ops, checkTime)
+	return history.Linearizable(&h.calls, meaning())
 }
 
 // Check asserts that the history can be put in order.
 func (h *History) Check(t *testing.T) {
 	t.Helper()
-	all, unknown := h.Ops()
-	if r := h.Linearizable(); r != porcupine.Ok {
-		t.Errorf("a history of %d calls, %d with unknown outcome, has no order: %s", all, unknown, r)
-	}
+	history.Check(t, &h.calls, meaning())
 }
