@@ -56,6 +56,20 @@ func sealTo(leaves []*leaf, e *seal.Event, epoch uint64) ([]outboxRow, error) {
 	return rows, nil
 }
 
+// toOthers numbers an event that a leaf sent and seals it to everybody else, with
+// cover beside it.
+func (h *Hub) toOthers(ch *change, e *seal.Event, sender *leaf, now time.Time) ([]outboxRow, error) {
+	if err := ch.number(e, now); err != nil {
+		return nil, err
+	}
+	rows, err := sealTo(others(ch.base.roster, sender.index), e, ch.base.head.epoch)
+	if err != nil {
+		return nil, err
+	}
+	covers, err := h.cover(ch, e, rows, sender)
+	return append(rows, covers...), err
+}
+
 // pendingBytes is how much of an event's rows one pending record holds, far below
 // what a store takes for one.
 const pendingBytes = 4 << 20

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -48,12 +47,7 @@ func (w *waiting) marshal() []byte {
 	b := []byte{noticeVersion}
 	b = binary.BigEndian.AppendUint64(b, w.epoch)
 	b = append(b, w.hash[:]...)
-	return codec.AppendVectorFunc(b, func(b []byte) []byte {
-		for _, i := range w.leaves {
-			b = binary.BigEndian.AppendUint32(b, i)
-		}
-		return b
-	})
+	return appendLeaves(b, w.leaves)
 }
 
 func parseWaiting(b []byte) (*waiting, error) {
@@ -63,15 +57,8 @@ func parseWaiting(b []byte) (*waiting, error) {
 	}
 	w := &waiting{epoch: r.Uint64()}
 	r.Copy(w.hash[:])
-	ls := r.Sub(math.MaxInt)
-	for !ls.Empty() {
-		w.leaves = append(w.leaves, ls.Uint32())
-	}
-	r.Join(ls)
-	if err := r.Done(); err != nil {
-		return nil, err
-	}
-	return w, nil
+	w.leaves = readLeaves(r)
+	return w, r.Done()
 }
 
 // reportCommit counts a user who cannot process a commit.

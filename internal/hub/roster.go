@@ -242,3 +242,22 @@ func parseRoster(b []byte) (*roster, error) {
 	}
 	return out, nil
 }
+
+// appendLeaves and readLeaves are the stored form of leaf indices.
+func appendLeaves(b []byte, leaves []uint32) []byte {
+	return codec.AppendVectorFunc(b, func(b []byte) []byte {
+		for _, i := range leaves {
+			b = binary.BigEndian.AppendUint32(b, i)
+		}
+		return b
+	})
+}
+
+func readLeaves(r *codec.Reader) (leaves []uint32) {
+	ls := r.Sub(math.MaxInt)
+	for !ls.Empty() {
+		leaves = append(leaves, ls.Uint32())
+	}
+	r.Join(ls)
+	return leaves
+}

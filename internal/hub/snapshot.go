@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -45,12 +44,7 @@ func (s *snapshot) marshal() []byte {
 	b = binary.BigEndian.AppendUint64(b, s.at)
 	b = binary.BigEndian.AppendUint64(b, s.seq)
 	b = append(b, s.chain[:]...)
-	return codec.AppendVectorFunc(b, func(b []byte) []byte {
-		for _, i := range s.waiting {
-			b = binary.BigEndian.AppendUint32(b, i)
-		}
-		return b
-	})
+	return appendLeaves(b, s.waiting)
 }
 
 func parseSnapshot(b []byte) (*snapshot, error) {
@@ -60,11 +54,7 @@ func parseSnapshot(b []byte) (*snapshot, error) {
 	}
 	s := &snapshot{at: r.Uint64(), seq: r.Uint64()}
 	r.Copy(s.chain[:])
-	w := r.Sub(math.MaxInt)
-	for !w.Empty() {
-		s.waiting = append(s.waiting, w.Uint32())
-	}
-	r.Join(w)
+	s.waiting = readLeaves(r)
 	return s, r.Done()
 }
 

@@ -22,20 +22,12 @@ import (
 // of recipients and on nothing else.
 func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequest) (*hubv1.SubmitResponse, error) {
 	defer h.locks.lock(c.GroupID)()
-	r, l, err := h.authenticate(ctx, c)
+	res := new(hubv1.SubmitResponse)
+	r, l, again, err := h.enter(ctx, c, repeat{kindMessage, req.GetMessage(), res}, false)
 	if err != nil {
-		if res := new(hubv1.SubmitResponse); h.repeated(ctx, err, kindMessage, req.GetMessage(), res) {
-			return res, nil
-		}
 		return nil, err
 	}
-	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
-		return nil, err
-	}
-	if err := h.admitChange(ctx, r, l, false); err != nil {
-		return nil, err
-	}
-	if res := new(hubv1.SubmitResponse); h.answered(ctx, r, kindMessage, req.GetMessage(), res) {
+	if again {
 		return res, nil
 	}
 	if p := r.roster.policy; !p.MaySend(p.RoleOf(l.user)) || r.isMuted(l.user) {
@@ -54,19 +46,11 @@ func (h *Hub) submit(ctx context.Context, c *gateway.Call, req *hubv1.SubmitRequ
 	}
 	ch := h.begin(r, c.Now)
 	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.MessageEvent{Message: req.GetMessage(), Frank: frank}}
-	if err := ch.number(e, c.Now); err != nil {
-		return nil, err
-	}
-	rows, err := sealTo(others(r.roster, l.index), e, r.head.epoch)
+	rows, err := h.toOthers(ch, e, l, c.Now)
 	if err != nil {
 		return nil, err
 	}
-	covers, err := h.cover(ch, e, rows, l)
-	if err != nil {
-		return nil, err
-	}
-	rows = append(rows, covers...)
-	res := &hubv1.SubmitResponse{Accepted: accepted(e)}
+	res.Accepted = accepted(e)
 	if frank != nil { // without it the sender could not follow the chain
 		if res.Frank, err = frank.AppendBinary(nil); err != nil {
 			return nil, err

@@ -146,20 +146,12 @@ func (h *Hub) wrapState(ctx context.Context, c *gateway.Call, _ *hubv1.WrapState
 // wrapRefresh accepts a delta without a commit (SPEC.md R-98), of any member.
 func (h *Hub) wrapRefresh(ctx context.Context, c *gateway.Call, req *hubv1.WrapRefreshRequest) (*hubv1.WrapRefreshResponse, error) {
 	defer h.locks.lock(c.GroupID)()
-	r, l, err := h.authenticate(ctx, c)
+	res := new(hubv1.WrapRefreshResponse)
+	r, l, again, err := h.enter(ctx, c, repeat{kindRefresh, req.GetDelta(), res}, true)
 	if err != nil {
-		if res := new(hubv1.WrapRefreshResponse); h.repeated(ctx, err, kindRefresh, req.GetDelta(), res) {
-			return res, nil
-		}
 		return nil, err
 	}
-	if r, l, err = h.opened(ctx, r, l, c.Now); err != nil {
-		return nil, err
-	}
-	if err := h.admitChange(ctx, r, l, true); err != nil {
-		return nil, err
-	}
-	if res := new(hubv1.WrapRefreshResponse); h.answered(ctx, r, kindRefresh, req.GetDelta(), res) {
+	if again {
 		return res, nil
 	}
 	d, err := treewrap.ParseDelta(req.GetDelta())
@@ -182,18 +174,10 @@ func (h *Hub) wrapRefresh(ctx context.Context, c *gateway.Call, req *hubv1.WrapR
 	}
 	ch := h.begin(r, c.Now)
 	e := &seal.Event{Epoch: r.head.epoch, Body: &seal.WrapEvent{Delta: req.GetDelta()}}
-	if err := ch.number(e, c.Now); err != nil {
-		return nil, err
-	}
-	rows, err := sealTo(others(r.roster, l.index), e, r.head.epoch)
+	rows, err := h.toOthers(ch, e, l, c.Now)
 	if err != nil {
 		return nil, err
 	}
-	covers, err := h.cover(ch, e, rows, l)
-	if err != nil {
-		return nil, err
-	}
-	rows = append(rows, covers...)
 	if err := ch.setWrap(state); err != nil {
 		return nil, err
 	}
@@ -204,7 +188,7 @@ func (h *Hub) wrapRefresh(ctx context.Context, c *gateway.Call, req *hubv1.WrapR
 			return nil, err
 		}
 	}
-	res := &hubv1.WrapRefreshResponse{Accepted: accepted(e)}
+	res.Accepted = accepted(e)
 	if err := ch.remember(kindRefresh, req.GetDelta(), res); err != nil {
 		return nil, err
 	}
