@@ -1,7 +1,6 @@
 package queue_test
 
 import (
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,26 +15,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type clocked struct {
 	*queue.Memory
-	mu  sync.Mutex // guards now
-	now time.Time
-}
-
-func (c *clocked) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
-func (c *clocked) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
+	*queuetest.ManualClock
 }
 
 func TestConformance(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		queuetest.Run(t, func(tb testing.TB) queue.Store {
-			c := &clocked{now: time.Now()}
+			c := &clocked{ManualClock: queuetest.NewManualClock()}
 			c.Memory = queue.NewMemoryAt(c.Now)
 			tb.Cleanup(func() { _ = c.Close() })
 			return c
@@ -100,7 +86,7 @@ func TestExpiresAt(t *testing.T) {
 // TestMemorySweep asserts that entries and dedup keys of a queue that nobody touches
 // go when their time is over and others are used.
 func TestMemorySweep(t *testing.T) {
-	c := &clocked{now: time.Now()}
+	c := &clocked{ManualClock: queuetest.NewManualClock()}
 	c.Memory = queue.NewMemoryAt(c.Now)
 	defer c.Close()
 	for _, id := range []queue.ID{"left", "used"} {

@@ -1,7 +1,6 @@
 package pebblekv_test
 
 import (
-	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/mmrelay/mmrelay/internal/kv/kvtest"
 	"github.com/mmrelay/mmrelay/internal/kv/pebblekv"
 	"github.com/mmrelay/mmrelay/internal/pebbledb"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,32 +21,15 @@ var prefix = []byte("p")
 // store is a database of its own with a clock that the test moves.
 type store struct {
 	*pebblekv.Store
-	db    *pebble.DB
-	dir   string
-	clock *clock
-}
-
-type clock struct {
-	mu  sync.Mutex // guards now
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (s *store) Advance(d time.Duration) {
-	s.clock.mu.Lock()
-	defer s.clock.mu.Unlock()
-	s.clock.now = s.clock.now.Add(d)
+	db  *pebble.DB
+	dir string
+	*queuetest.ManualClock
 }
 
 func (s *store) Reopen(tb testing.TB) kv.Store {
 	tb.Helper()
 	s.close(tb)
-	return openDir(tb, s.dir, s.clock)
+	return openDir(tb, s.dir, s.ManualClock)
 }
 
 func (s *store) close(tb testing.TB) {
@@ -62,9 +45,9 @@ func (s *store) close(tb testing.TB) {
 	s.db = nil
 }
 
-func open(tb testing.TB) *store { return openDir(tb, tb.TempDir(), &clock{now: time.Now()}) }
+func open(tb testing.TB) *store { return openDir(tb, tb.TempDir(), queuetest.NewManualClock()) }
 
-func openDir(tb testing.TB, dir string, c *clock) *store {
+func openDir(tb testing.TB, dir string, c *queuetest.ManualClock) *store {
 	tb.Helper()
 	db, err := pebbledb.Open(dir)
 	if err != nil {
@@ -75,7 +58,7 @@ func openDir(tb testing.TB, dir string, c *clock) *store {
 		tb.Fatal(err)
 	}
 	kvs.SetNow(c.Now)
-	s := &store{Store: kvs, db: db, dir: dir, clock: c}
+	s := &store{Store: kvs, db: db, dir: dir, ManualClock: c}
 	tb.Cleanup(func() { s.close(tb) })
 	return s
 }

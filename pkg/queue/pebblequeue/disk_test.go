@@ -13,6 +13,7 @@ import (
 
 	"github.com/mmrelay/mmrelay/pkg/queue"
 	"github.com/mmrelay/mmrelay/pkg/queue/pebblequeue"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest"
 )
 
 // onDisk is the size of all files of a database.
@@ -79,8 +80,8 @@ func TestDiskUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &clock{now: time.Now()}
-	s := &store{Store: pebblequeue.New(db, prefix), db: db, dir: dir, clock: c}
+	c := queuetest.NewManualClock()
+	s := &store{Store: pebblequeue.New(db, prefix), db: db, dir: dir, ManualClock: c}
 	s.SetNow(c.Now)
 	t.Cleanup(func() { s.close(t) })
 	ids := make([]queue.ID, queues)

@@ -10,12 +10,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/mmrelay/mmrelay/pkg/queue"
+	"github.com/mmrelay/mmrelay/pkg/queue/queuetest"
 )
 
 // childDir tells this test program to be the process that is killed.
@@ -28,7 +28,7 @@ func TestCrashChild(t *testing.T) {
 	if dir == "" {
 		t.Skip("run by TestKill")
 	}
-	s := openDir(t, dir, &clock{now: time.Now()})
+	s := openDir(t, dir, queuetest.NewManualClock())
 	if err := s.Create(t.Context(), "q", queue.Limits{MaxEntries: 1 << 20}); err != nil && !errors.Is(err, queue.ErrExists) {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestKill(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait() // it was killed
-		s := openDir(t, dir, &clock{now: time.Now()})
+		s := openDir(t, dir, queuetest.NewManualClock())
 		checkKilled(t, s, all, acked)
 		s.close(t)
 	}

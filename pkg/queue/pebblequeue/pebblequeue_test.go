@@ -2,7 +2,6 @@ package pebblequeue_test
 
 import (
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,30 +22,13 @@ type store struct {
 	*pebblequeue.Store
 	db  *pebble.DB
 	dir string
-	*clock
-}
-
-type clock struct {
-	mu  sync.Mutex // guards now
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+	*queuetest.ManualClock
 }
 
 func (s *store) Reopen(tb testing.TB) queue.Store {
 	tb.Helper()
 	s.close(tb)
-	return openDir(tb, s.dir, s.clock)
+	return openDir(tb, s.dir, s.ManualClock)
 }
 
 func (s *store) close(tb testing.TB) {
@@ -62,19 +44,19 @@ func (s *store) close(tb testing.TB) {
 	s.db = nil
 }
 
-func open(tb testing.TB) *store { return openDir(tb, tb.TempDir(), &clock{now: time.Now()}) }
+func open(tb testing.TB) *store { return openDir(tb, tb.TempDir(), queuetest.NewManualClock()) }
 
 type silent struct{ pebble.Logger }
 
 func (silent) Infof(string, ...any) {}
 
-func openDir(tb testing.TB, dir string, c *clock) *store {
+func openDir(tb testing.TB, dir string, c *queuetest.ManualClock) *store {
 	tb.Helper()
 	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest, Logger: silent{pebble.DefaultLogger}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &store{Store: pebblequeue.New(db, prefix), db: db, dir: dir, clock: c}
+	s := &store{Store: pebblequeue.New(db, prefix), db: db, dir: dir, ManualClock: c}
 	s.SetNow(c.Now)
 	tb.Cleanup(func() { s.close(tb) })
 	return s

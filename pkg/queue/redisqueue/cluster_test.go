@@ -21,14 +21,14 @@ type inCluster struct {
 	cluster *redistest.Cluster
 	client  *redis.ClusterClient
 	prefix  string
-	*clock
+	*queuetest.ManualClock
 }
 
 func (s *inCluster) Peer(tb testing.TB) queue.Store {
-	return openCluster(tb, s.cluster, s.prefix, s.clock)
+	return openCluster(tb, s.cluster, s.prefix, s.ManualClock)
 }
 
-func openCluster(tb testing.TB, c *redistest.Cluster, prefix string, k *clock) *inCluster {
+func openCluster(tb testing.TB, c *redistest.Cluster, prefix string, k *queuetest.ManualClock) *inCluster {
 	tb.Helper()
 	client := c.Client()
 	q, err := redisqueue.New(client, prefix, redisqueue.Options{WaitReplicas: c.Replicas})
@@ -37,7 +37,7 @@ func openCluster(tb testing.TB, c *redistest.Cluster, prefix string, k *clock) *
 	}
 	q.SetNow(k.Now)
 	tb.Cleanup(func() { _ = q.Close() })
-	return &inCluster{Store: q, cluster: c, client: client, prefix: prefix, clock: k}
+	return &inCluster{Store: q, cluster: c, client: client, prefix: prefix, ManualClock: k}
 }
 
 func TestConformanceCluster(t *testing.T) {
@@ -49,7 +49,7 @@ func TestConformanceCluster(t *testing.T) {
 	t.Run("redis-cluster", func(t *testing.T) {
 		queuetest.Run(t, func(tb testing.TB) queue.Store {
 			n++
-			return openCluster(tb, c, fmt.Sprint("p", n), &clock{now: time.Now()})
+			return openCluster(tb, c, fmt.Sprint("p", n), queuetest.NewManualClock())
 		})
 	})
 }
@@ -61,7 +61,7 @@ func TestClusterReshard(t *testing.T) {
 		t.Skip("starts a cluster")
 	}
 	c := redistest.StartCluster(t, 3)
-	s := openCluster(t, c, "p", &clock{now: time.Now()})
+	s := openCluster(t, c, "p", queuetest.NewManualClock())
 	if err := s.Create(t.Context(), "q", queue.Limits{}); err != nil {
 		t.Fatal(err)
 	}

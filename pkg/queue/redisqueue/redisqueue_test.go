@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,24 +33,7 @@ type store struct {
 	server *redistest.Server
 	client redis.UniversalClient
 	o      redisqueue.Options
-	*clock
-}
-
-type clock struct {
-	mu  sync.Mutex // guards now
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+	*queuetest.ManualClock
 }
 
 // Peer opens the server's queues with another connection.
@@ -59,7 +41,7 @@ func (s *store) Peer(tb testing.TB) queue.Store { return s.peer(tb) }
 
 func (s *store) peer(tb testing.TB) *store {
 	tb.Helper()
-	return openClient(tb, s.server, s.server.Client(), s.o, s.clock)
+	return openClient(tb, s.server, s.server.Client(), s.o, s.ManualClock)
 }
 
 func (s *store) Reopen(tb testing.TB) queue.Store {
@@ -75,10 +57,10 @@ func (s *store) Reopen(tb testing.TB) queue.Store {
 func open(tb testing.TB, so redistest.Options, o redisqueue.Options) *store {
 	tb.Helper()
 	server := redistest.Start(tb, so)
-	return openClient(tb, server, server.Client(), o, &clock{now: time.Now()})
+	return openClient(tb, server, server.Client(), o, queuetest.NewManualClock())
 }
 
-func openClient(tb testing.TB, server *redistest.Server, c redis.UniversalClient, o redisqueue.Options, k *clock) *store {
+func openClient(tb testing.TB, server *redistest.Server, c redis.UniversalClient, o redisqueue.Options, k *queuetest.ManualClock) *store {
 	tb.Helper()
 	q, err := redisqueue.New(c, "p", o)
 	if err != nil {
@@ -86,7 +68,7 @@ func openClient(tb testing.TB, server *redistest.Server, c redis.UniversalClient
 	}
 	q.SetNow(k.Now)
 	tb.Cleanup(func() { _ = q.Close() })
-	return &store{Store: q, server: server, client: c, o: o, clock: k}
+	return &store{Store: q, server: server, client: c, o: o, ManualClock: k}
 }
 
 func TestConformance(t *testing.T) {
@@ -303,7 +285,7 @@ func TestAtMostOnce(t *testing.T) {
 	}
 	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.server.Socket(), ReadTimeout: 300 * time.Millisecond, MaxRetries: 5})
 	defer c.Close()
-	impatient := openClient(t, s.server, c, redisqueue.Options{}, s.clock)
+	impatient := openClient(t, s.server, c, redisqueue.Options{}, s.ManualClock)
 	// Makes the connection, and the server know the script.
 	if _, err := impatient.AppendBatch(t.Context(), []queue.Append{{Queue: "missing", Entry: []byte("x")}}); err != nil {
 		t.Fatal(err)
@@ -333,7 +315,7 @@ func TestAtMostOnce(t *testing.T) {
 func TestWaitReplicas(t *testing.T) {
 	master := redistest.Start(t, redistest.Options{TCP: true})
 	o := redisqueue.Options{WaitReplicas: 1, WaitTimeout: 300 * time.Millisecond}
-	s := openClient(t, master, master.Client(), o, &clock{now: time.Now()})
+	s := openClient(t, master, master.Client(), o, queuetest.NewManualClock())
 	if err := s.Create(t.Context(), "q", queue.Limits{}); !errors.Is(err, redisscript.ErrReplicas) {
 		t.Fatalf("Create without a replica: %v, want ErrReplicas", err)
 	}
