@@ -39,11 +39,12 @@ func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
 		return nil
 	}
 	b := make(batch)
+	rooms := len(c.rooms)
 	form, err := seal.EnvelopeForm(env)
 	switch {
 	case err != nil:
 	case form == seal.FormFirst:
-		if err := c.firstContact(ctx, env, b); err != nil {
+		if err := c.firstContact(ctx, env, b, false); err != nil {
 			if err := c.postpone(env, err, b); err != nil {
 				return err
 			}
@@ -59,6 +60,11 @@ func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
 	}
 	if err := c.store.Write(b); err != nil {
 		return err
+	}
+	if len(c.rooms) < rooms {
+		if err := c.retryFirst(ctx); err != nil { // maybe to the room we were removed from
+			return err
+		}
 	}
 	if err := c.tidy(ctx); err != nil {
 		c.opts.log.Warn("a connection room is not tidied yet")
@@ -118,13 +124,17 @@ func (c *Client) refreshBatch(r *room, b batch) error {
 }
 
 // postpone keeps a first envelope whose hub is out of reach, so that one hub
-// does not hold up what comes from the others. Failures of the store are not
-// postponed.
+// does not hold up what comes from the others, or whose room we are still in.
+// Failures of the store are not postponed.
 func (c *Client) postpone(env []byte, cause error, b batch) error {
-	if c.store.broken() != nil {
+	switch {
+	case c.store.broken() != nil:
 		return cause
+	case errors.Is(cause, errStillIn):
+		c.opts.log.Info("a Welcome waits until we are out of the room")
+	default:
+		c.opts.log.Warn("a Welcome waits for its hub")
 	}
-	c.opts.log.Warn("a Welcome waits for its hub")
 	return c.hold(env, b)
 }
 
@@ -135,14 +145,25 @@ func (c *Client) hold(env []byte, b batch) error {
 	h := &heldEnvelope{Envelope: env, Until: time.Now().Unix() + heldFor}
 	c.held[n] = h
 	if len(c.held) > maxHeld {
-		oldest := n
-		for k := range c.held {
-			oldest = min(oldest, k)
-		}
-		delete(c.held, oldest)
-		b.del(recHeld + strconv.FormatUint(oldest, 10))
+		c.unheld(c.leastHeld(), b)
 	}
 	return b.put(recHeld+strconv.FormatUint(n, 10), h)
+}
+
+// leastHeld is the held envelope that is worth the least: the oldest one, of those
+// that a log has too, if there is one.
+func (c *Client) leastHeld() uint64 {
+	ns := slices.Sorted(maps.Keys(c.held))
+	if i := slices.IndexFunc(ns, func(n uint64) bool { return !c.held[n].first() }); i >= 0 {
+		return ns[i]
+	}
+	return ns[0]
+}
+
+// first reports whether it is the first envelope of a room.
+func (h *heldEnvelope) first() bool {
+	form, err := seal.EnvelopeForm(h.Envelope)
+	return err == nil && form == seal.FormFirst
 }
 
 // tryOpen opens an envelope with the room's K of this epoch, of up to 32 later
@@ -180,7 +201,7 @@ func (r *room) tryOpen(env []byte) (raw []byte, pending bool) {
 func (c *Client) unhold(ctx context.Context, b batch) {
 	now := time.Now().Unix()
 	for n, h := range c.held {
-		if form, err := seal.EnvelopeForm(h.Envelope); err == nil && form == seal.FormFirst && now <= h.Until {
+		if h.first() && now <= h.Until {
 			continue // retryFirst's
 		}
 		if now > h.Until || c.open(ctx, h.Envelope, b, false) == nil {
@@ -201,11 +222,12 @@ func (c *Client) retryFirst(ctx context.Context) error {
 		if !ok || time.Now().Before(h.after) {
 			continue
 		}
-		if form, err := seal.EnvelopeForm(h.Envelope); err != nil || form != seal.FormFirst || time.Now().Unix() > h.Until {
+		now := time.Now().Unix()
+		if !h.first() || now > h.Until {
 			continue
 		}
 		b := make(batch)
-		if err := c.firstContact(ctx, h.Envelope, b); err != nil {
+		if err := c.firstContact(ctx, h.Envelope, b, now > h.Until-heldFor+removalFor); err != nil {
 			if err := c.store.broken(); err != nil {
 				return err
 			}
@@ -429,8 +451,12 @@ func (c *Client) readLog(ctx context.Context, r *room, events [][]byte, b batch)
 	return nil
 }
 
-// forgetRoom deletes everything of a room but the fact that it was left.
+// forgetRoom deletes everything of a room but the fact that it was left. A Welcome
+// to it may be waiting for that.
 func (c *Client) forgetRoom(r *room, b batch) error {
+	for _, h := range c.held {
+		h.after = time.Time{}
+	}
 	r.g.Retire(nil)
 	id := r.id()
 	b.del(recPublic + id)

@@ -28,6 +28,7 @@ const (
 	stateVersion = 1
 	maxHeld      = 256 // SPEC.md R-75
 	heldFor      = 24 * 3600
+	removalFor   = 3600 // that a Welcome waits for the removal before it
 	maxPackages  = 1024 // SPEC.md R-72: outstanding KeyPackages
 	laterEpochs  = 32   // SPEC.md R-75
 	maxEarly     = 256  // events of a room that wait for earlier ones; more are read again

@@ -10,6 +10,7 @@ import (
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/pseudonym"
 	"github.com/mmrelay/mmrelay/pkg/seal"
@@ -17,7 +18,8 @@ import (
 
 // firstContact takes the first envelope of a room: it tries the delivery keys of
 // the outstanding KeyPackages (SPEC.md R-72). What opens with none is dropped.
-func (c *Client) firstContact(ctx context.Context, env []byte, b batch) error {
+// late says that it has waited long to be out of the room.
+func (c *Client) firstContact(ctx context.Context, env []byte, b batch, late bool) error {
 	for ref, p := range c.packages {
 		key, err := p.deliveryKey()
 		if err != nil {
@@ -36,12 +38,53 @@ func (c *Client) firstContact(ctx context.Context, env []byte, b batch) error {
 			return nil //nolint:nilerr // dropped on purpose: it can never be read
 		}
 		w, ok := e.Body.(*seal.WelcomeEvent)
-		if !ok || c.rooms[b64(e.GroupID)] != nil {
+		if !ok {
 			return nil
+		}
+		if r := c.rooms[b64(e.GroupID)]; r != nil {
+			if out, err := c.outOf(ctx, r, e.Seq, late); !out || err != nil {
+				return err
+			}
 		}
 		return c.welcomed(ctx, ref, p, e, w, b)
 	}
 	return nil
+}
+
+// errStillIn reports a Welcome to a room that this client has not left yet, as far
+// as it knows.
+var errStillIn = errors.New("client: still in this room")
+
+// outOf reports whether this client is out of a room into which it was welcomed by
+// the event seq: who is removed and added again may be told the second before the
+// first, since these come in lanes of their own (SPEC.md R-78). errStillIn means to
+// ask again later. Who is in the room at seq was added a second time, and stays
+// where it is.
+//
+// The hub tells a removed leaf nothing any more, so that only the mailbox has the
+// events up to the removal. If they are late they are taken for lost.
+func (c *Client) outOf(ctx context.Context, r *room, seq uint64, late bool) (bool, error) {
+	if seq <= r.st.Seq {
+		return false, nil
+	}
+	err := c.catchUp(ctx, r)
+	if c.rooms[r.id()] != r {
+		return true, nil
+	}
+	if err == nil && seq <= r.st.Seq {
+		return false, nil
+	}
+	if err == nil { // a room that is stuck, say, asks nothing
+		err = c.roomCall(ctx, r, seal.MethodCatchUp, &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1}, &hubv1.CatchUpResponse{})
+	}
+	if !late || r.st.Forked || !errors.Is(err, mmrerr.NoRoom) {
+		return false, errors.Join(errStillIn, c.store.broken())
+	}
+	b := make(batch)
+	if err := errors.Join(c.emit(b, Event{Kind: KindRemoved, Room: r.st.uri()}), c.forgetRoom(r, b)); err != nil {
+		return false, err
+	}
+	return true, c.store.Write(b)
 }
 
 // welcomed joins a room by Welcome: tree and link entries from JoinState, all

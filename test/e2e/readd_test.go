@@ -1,0 +1,101 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mmrelay/mmrelay/internal/relay"
+	"github.com/mmrelay/mmrelay/pkg/client"
+	"github.com/mmrelay/mmrelay/pkg/queue"
+	"github.com/mmrelay/mmrelay/pkg/seal"
+)
+
+// lanes is a store of mailboxes in which all envelopes but first ones wait while
+// they are held up: the lanes of a hub have no order among each other.
+type lanes struct {
+	queue.Store
+	held  atomic.Bool
+	first atomic.Int64 // how many first envelopes came while others waited
+}
+
+var errHeldUp = errors.New("held up")
+
+func (l *lanes) AppendBatch(ctx context.Context, batch []queue.Append) ([]queue.Result, error) {
+	if !l.held.Load() {
+		return l.Store.AppendBatch(ctx, batch)
+	}
+	res := make([]queue.Result, len(batch))
+	for i, a := range batch {
+		res[i].Err = errHeldUp
+		if form, err := seal.EnvelopeForm(a.Entry); err != nil || form != seal.FormFirst {
+			continue
+		}
+		one, err := l.Store.AppendBatch(ctx, batch[i:i+1])
+		if err != nil {
+			return nil, err
+		}
+		res[i] = one[0]
+		l.first.Add(1)
+	}
+	return res, nil
+}
+
+// TestAddedAgain: who is removed and added again, and gets the Welcome before the
+// removal, is in the room at the end, and has got what was sent before and after
+// (SPEC.md ).
+func TestAddedAgain(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"by itself": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			l := new(lanes)
+			w := newPair(t, func(c *relay.Config) {
+				if c.Domain == "b.example" {
+					l.Store = c.Queues
+					c.Queues = l
+				}
+			})
+			ctx := within(t)
+			l.held.Store(true)
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(w.alice.Send(ctx, w.room, []byte("before")))
+			must(w.alice.Remove(ctx, w.room, w.bob.User()))
+			must(w.alice.Add(ctx, w.room, w.bob.User()))
+			must(w.alice.Send(ctx, w.room, []byte("after")))
+			for ctx.Err() == nil { // until bob has taken the Welcome out of the mailbox
+				st, err := w.bob.Mailbox(ctx)
+				must(err)
+				if l.first.Load() > 0 && st.Entries == 0 {
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			if restart {
+				w.bob.restarted(t)
+			}
+			l.held.Store(false)
+			w.bob.waitFor("what was sent after", func(e client.Event) bool { return string(e.Data) == "after" })
+			var got []string
+			w.bob.mu.Lock()
+			for _, e := range w.bob.events {
+				if e.Room == w.room {
+					got = append(got, string(e.Kind)+" "+string(e.Data))
+				}
+			}
+			w.bob.mu.Unlock()
+			if i := slices.Index(got, "message before"); i < 0 || !slices.Equal(got[i:], []string{"message before", "removed ", "joined ", "message after"}) {
+				t.Errorf("bob saw %q", got)
+			}
+			know(t, w.room, w.alice, w.bob)
+			talk(ctx, t, w.room, w.bob, w.alice)
+		})
+	}
+}
