@@ -126,9 +126,10 @@ type Client struct {
 	devicesAfter time.Time // see upkeep
 	overflown    uint64    // the mailbox's count of refused envelopes, as last seen
 
-	tokenMu sync.Mutex // guards tokens and issuer
-	tokens  map[string][][]byte
-	issuer  []token.LogEntry // the own issuer's list of keys, as last seen
+	tokenMu  sync.Mutex // guards tokens, issuer and compared
+	tokens   map[string][][]byte
+	issuer   []token.LogEntry // the own issuer's list of keys, as last seen
+	compared token.KeyID      // the issuer's key that the partner relay has too
 
 	readyMu sync.Mutex // held while the account is being completed
 }

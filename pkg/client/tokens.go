@@ -79,7 +79,7 @@ func joinToken(e token.Epoch, t []byte) []byte {
 
 // fetchTokens has a batch signed on the account session. Before that it makes
 // sure that the issuer gives this account the key it gives everybody: the one
-// it publishes and that the redeemer accepts (SPEC.md R-83). The issuer does
+// it publishes and that redeemer and partner relay know (SPEC.md R-83). The issuer does
 // not learn the audience.
 func (c *Client) fetchTokens(ctx context.Context, audience string) error {
 	key, err := c.issuerKey(ctx, audience)
@@ -130,13 +130,9 @@ func (c *Client) issuerKey(ctx context.Context, audience string) (token.Publishe
 	if err != nil {
 		return token.PublishedKey{}, err
 	}
-	var published []token.PublishedKey
-	for _, k := range own.raw.GetTokenKeys() {
-		pk, err := token.ParsePublicKey(k.GetSpki())
-		if err != nil {
-			return token.PublishedKey{}, err
-		}
-		published = append(published, token.PublishedKey{Epoch: token.Epoch(k.GetEpoch()), Key: pk})
+	published, err := tokenKeys(own.raw)
+	if err != nil {
+		return token.PublishedKey{}, err
 	}
 	now := token.EpochOf(time.Now())
 	for _, k := range published {
@@ -151,7 +147,7 @@ func (c *Client) issuerKey(ctx context.Context, audience string) (token.Publishe
 			c.forgetRedeemer(audience) // perhaps its list is older than the key
 			return token.PublishedKey{}, err
 		}
-		if err := c.checkIssuer(own.raw, k); err != nil {
+		if err := errors.Join(c.checkIssuer(own.raw, k), c.secondCopy(ctx, k)); err != nil {
 			return token.PublishedKey{}, err
 		}
 		return k, nil
@@ -182,6 +178,46 @@ func (c *Client) checkIssuer(p *typesv1.PublishedKeys, key token.PublishedKey) e
 		return err
 	}
 	return c.store.Write(b)
+}
+
+// secondCopy compares the issuer's key with the copy that the partner relay serves
+// to everybody: the own relay, from which all other copies come, is the issuer's,
+// and the partner does not know who asks (SPEC.md R-83). Without a partner there is
+// nobody to ask. A key is compared once. tokenMu is held.
+func (c *Client) secondCopy(ctx context.Context, key token.PublishedKey) error {
+	if c.t.partner == nil || c.compared == key.Key.ID() {
+		return nil
+	}
+	res, err := retry(ctx, c.t.patience(ctx), func() (*relayv1.GetPublishedKeysResponse, error) {
+		return relayv1.NewForwardServiceClient(c.t.partner).GetPublishedKeys(ctx, &relayv1.GetPublishedKeysRequest{
+			TargetDomain: c.account.Domain, Role: relayv1.Role_ROLE_PROVIDER,
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("asking the partner relay for the issuer's key: %w", err)
+	}
+	published, err := tokenKeys(res.GetKeys())
+	if err != nil {
+		return err
+	}
+	if err := token.Consistent(key, published, []token.KeyID{key.Key.ID()}); err != nil {
+		return err
+	}
+	c.compared = key.Key.ID()
+	return nil
+}
+
+// tokenKeys reads the issuer's keys from what it publishes.
+func tokenKeys(p *typesv1.PublishedKeys) ([]token.PublishedKey, error) {
+	var ks []token.PublishedKey
+	for _, k := range p.GetTokenKeys() {
+		pk, err := token.ParsePublicKey(k.GetSpki())
+		if err != nil {
+			return nil, err
+		}
+		ks = append(ks, token.PublishedKey{Epoch: token.Epoch(k.GetEpoch()), Key: pk})
+	}
+	return ks, nil
 }
 
 // redeemerOf returns the service that an audience names. A relay publishes with
