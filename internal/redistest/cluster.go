@@ -24,14 +24,20 @@ type Cluster struct {
 
 // StartCluster starts a cluster of n masters without replicas that share the slots
 // evenly.
-func StartCluster(tb testing.TB, n int) *Cluster { return startCluster(tb, n, 5*time.Second, false) }
+func StartCluster(tb testing.TB, n int) *Cluster { return startCluster(tb, n, Patient, false) }
+
+// Quick is how long a cluster waits for a node in tests of failover, Patient where
+// a busy machine must not be taken for a dead node.
+const (
+	Quick   = time.Second
+	Patient = 30 * time.Second
+)
 
 // StartReplicated starts a cluster of n masters, each with one replica, that takes
-// a second to notice that a node is gone. Nodes keep an append-only
-// file, synced every second.
-func StartReplicated(tb testing.TB, n int) *Cluster {
+// a node for gone after timeout. Nodes keep an append-only file, synced every
+// second.
+func StartReplicated(tb testing.TB, n int, timeout time.Duration) *Cluster {
 	tb.Helper()
-	const timeout = time.Second
 	c := startCluster(tb, n, timeout, true)
 	c.Replicas = 1
 	ctx := tb.Context()

@@ -58,9 +58,18 @@ type Server struct {
 	asker *redis.Client
 }
 
+// silence keeps the client library from writing what fails to standard error:
+// tests stop servers on purpose, and get the errors returned.
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
 // Start starts a server. It ends with the test.
 func Start(tb testing.TB, o Options) *Server {
 	tb.Helper()
+	silence()
 	program := find(tb)
 	dir, err := os.MkdirTemp("", "rt") //nolint:usetesting // short: socket paths are at most 108 bytes
 	if err != nil {

@@ -26,7 +26,7 @@ func TestClusterFailover(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster of six")
 	}
-	c := redistest.StartReplicated(t, 3)
+	c := redistest.StartReplicated(t, 3, redistest.Quick)
 	l := startLoad(t, open(t, c.URL()+"?wait=1", "hub"))
 	l.progress()
 
@@ -80,7 +80,7 @@ func TestFailoverLinearizable(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster of six")
 	}
-	c := redistest.StartReplicated(t, 3)
+	c := redistest.StartReplicated(t, 3, redistest.Quick)
 	stores := []*store.Stores{open(t, c.URL()+"?wait=1", "hub"), open(t, c.URL()+"?wait=1", "hub")}
 	queues := []queue.ID{"a", "b", "c", "d"}
 	for _, id := range queues {

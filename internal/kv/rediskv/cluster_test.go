@@ -30,7 +30,7 @@ func TestConformanceCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster")
 	}
-	c := redistest.StartReplicated(t, 3)
+	c := redistest.StartReplicated(t, 3, redistest.Patient)
 	n := 0
 	t.Run("redis-cluster", func(t *testing.T) {
 		kvtest.Run(t, func(tb testing.TB) kv.Store {

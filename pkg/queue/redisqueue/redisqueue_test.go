@@ -18,14 +18,7 @@ import (
 	"github.com/mmrelay/mmrelay/pkg/queue/redisscript"
 )
 
-func TestMain(m *testing.M) {
-	redis.SetLogger(silent{}) // tests break connections on purpose
-	goleak.VerifyTestMain(m)
-}
-
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // store is a store on a server of its own with a clock that the test moves.
 type store struct {

@@ -13,7 +13,7 @@ import (
 // masters are replaced: on request, and because they are killed.
 func TestCluster(t *testing.T) {
 	wanted(t)
-	c := redistest.StartReplicated(t, 3)
+	c := redistest.StartReplicated(t, 3, redistest.Quick)
 	d := deploy(t, 2, func(domain string) string { return fmt.Sprintf("%s?wait=1&prefix=%s:", c.URL(), domain) })
 	d.cluster = c
 	run(t, d, *duration)
