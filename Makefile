@@ -138,6 +138,12 @@ treewrap-histories: ## 10,000 random histories of the link key tree, removed mem
 redis: ## Install redis-server if it is missing and we may
 	@scripts/redis
 
+.PHONY: test-valkey
+test-valkey: redis ## The stores' tests, failovers and clusters included, and a short ledger on valkey-server (from Debian's packages)
+	@scripts/valkey
+	REDIS_SERVER=$(BIN)/valkey/usr/bin/valkey-server go test -count=1 ./pkg/queue/redisqueue ./pkg/queue/redisscript ./internal/kv/rediskv ./internal/redistest ./internal/store
+	REDIS_SERVER=$(BIN)/valkey/usr/bin/valkey-server go test -count=1 -timeout 20m -v -run 'TestReplicas|TestCluster' ./test/e2e/ledger -for 30s -seed $(SEED)
+
 .PHONY: vuln
 vuln: ## Known vulnerabilities in dependencies (needs its online database)
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
