@@ -12,6 +12,7 @@ type keygenCmd struct {
 	Hub    keygenHub    `cmd:"" help:"Make the key directory of a hub."`
 	Relay  keygenRelay  `cmd:"" help:"Make the key directory of a relay (provider)."`
 	Rotate keygenRotate `cmd:"" help:"Make successors of keys that near their end, and destroy those past it: for key directories that daemons only read."`
+	Renew  keygenRenew  `cmd:"" help:"Certify listeners and identity again, before they expire."`
 	Trust  keygenTrust  `cmd:"" help:"Collect the public parts of key directories into a trust directory for clients and peers."`
 }
 
@@ -49,18 +50,42 @@ func (k *keygenTrust) Run(e *env) error {
 	return e.print(map[string]string{"trust": k.Out}, "trust directory: "+k.Out)
 }
 
-type keygenRotate struct {
+// keygenOld names a key directory that there is.
+type keygenOld struct {
 	Role   string `arg:"" help:"What the directory is for: hub or relay." enum:"hub,relay"`
 	Keys   string `help:"Key directory." required:"" type:"existingdir" placeholder:"DIR"`
 	Domain string `help:"Domain of the service." required:"" placeholder:"DOMAIN"`
 }
 
-func (k *keygenRotate) Run(e *env) error {
-	role := keys.Hub
+func (k *keygenOld) role() keys.Role {
 	if k.Role == "relay" {
-		role = keys.Provider
+		return keys.Provider
 	}
-	s, err := keys.Load(k.Keys, role, k.Domain)
+	return keys.Hub
+}
+
+type keygenRenew struct {
+	keygenOld
+	Operator string   `help:"Directory with operator.key and operator.crt, if these are kept elsewhere." type:"existingdir" placeholder:"DIR"`
+	Host     []string `help:"Further DNS name or address that the TLS certificate is good for. Repeatable." placeholder:"HOST"`
+}
+
+func (k *keygenRenew) Run(e *env) error {
+	operator := k.Operator
+	if operator == "" {
+		operator = k.Keys
+	}
+	if err := keys.Renew(k.Keys, operator, k.role(), k.Domain, k.Host, time.Now()); err != nil {
+		return err
+	}
+	return e.print(map[string]string{"keys": k.Keys},
+		"certificates in "+k.Keys+" are renewed\nlisteners use theirs within seconds; restart the daemon for the identity")
+}
+
+type keygenRotate struct{ keygenOld }
+
+func (k *keygenRotate) Run(e *env) error {
+	s, err := keys.Load(k.Keys, k.role(), k.Domain)
 	if err != nil {
 		return err
 	}

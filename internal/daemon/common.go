@@ -162,13 +162,17 @@ func (c *Common) run(ctx context.Context, b *base, ready func(context.Context) e
 		}
 		eg.Go(func() error { return a.Run(ctx) })
 	}
-	eg.Go(func() error { c.maintainKeys(ctx, b); return nil })
+	ends := newExpiries(b)
+	if err := ends.look(time.Now()); err != nil {
+		return err
+	}
+	eg.Go(func() error { c.maintainKeys(ctx, b, ends); return nil })
 	eg.Go(func() error { return g.Run(ctx) })
 	return eg.Wait()
 }
 
 // maintainKeys rotates hourly, or reads what somebody else rotated.
-func (c *Common) maintainKeys(ctx context.Context, b *base) {
+func (c *Common) maintainKeys(ctx context.Context, b *base, ends *expiries) {
 	every := time.Minute
 	if c.RotateKeys {
 		every = time.Hour
@@ -184,7 +188,7 @@ func (c *Common) maintainKeys(ctx context.Context, b *base) {
 			if c.RotateKeys {
 				err = b.keys.Rotate(now)
 			}
-			if err != nil {
+			if err := errors.Join(err, ends.look(now)); err != nil {
 				b.log.Error("key directory could not be read or written; the loaded keys stay", "err_class", "keys")
 			}
 		}

@@ -14,11 +14,13 @@ import (
 	"time"
 )
 
-// Lifetimes of what keygen issues. Roots are renewed by hand.
+// Lifetimes of what keygen issues. Rooms keep the identity of their hub (SPEC.md
+// R-111), and nobody can come to a room any more when that has expired: it lasts
+// as long as the root.
 const (
 	rootLifetime     = 10 * 365 * 24 * time.Hour
 	tlsLifetime      = 397 * 24 * time.Hour
-	identityLifetime = 2 * 365 * 24 * time.Hour
+	identityLifetime = rootLifetime
 )
 
 // authority issues certificates.
@@ -79,9 +81,13 @@ func (a *authority) save(base string) error {
 	return writePEM(base+".crt", pemCertificate, a.cert.Raw)
 }
 
-// issue signs a certificate for a key and saves both.
+// issue signs a certificate for a key and saves both. It does not outlive the
+// authority's own.
 func (a *authority) issue(base string, t *x509.Certificate, key crypto.Signer) error {
 	t.SerialNumber = serial()
+	if t.NotAfter.After(a.cert.NotAfter) {
+		t.NotAfter = a.cert.NotAfter
+	}
 	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, key.Public(), a.key)
 	if err != nil {
 		return err

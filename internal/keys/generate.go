@@ -3,10 +3,8 @@ package keys
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/mmrelay/mmrelay/pkg/primitive"
@@ -56,14 +54,7 @@ func Generate(dir string, role Role, domain string, hosts []string, now time.Tim
 			return err
 		}
 	}
-	if err := writePEM(filepath.Join(dir, "public", "operator.pem"), pemCertificate, root.cert.Raw); err != nil {
-		return err
-	}
-	identity, err := readCertificates(filepath.Join(dir, "identity.crt"))
-	if err != nil {
-		return err
-	}
-	if err := writePEM(filepath.Join(dir, "public", "identity.pem"), pemCertificate, identity[0].Raw); err != nil {
+	if err := publish(dir, root); err != nil {
 		return err
 	}
 	// Last: its presence says that the directory is complete.
@@ -75,9 +66,4 @@ func Generate(dir string, role Role, domain string, hosts []string, now time.Tim
 		return err
 	}
 	return s.Rotate(now)
-}
-
-// dnsNames are those of hosts that are no addresses.
-func dnsNames(hosts []string) []string {
-	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return net.ParseIP(h) != nil })
 }
