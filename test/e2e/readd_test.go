@@ -3,9 +3,11 @@ package e2e_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mmrelay/mmrelay/internal/relay"
@@ -19,6 +21,7 @@ import (
 type lanes struct {
 	queue.Store
 	held  atomic.Bool
+	lost  atomic.Bool  // instead, the mailbox is as if it had been full
 	first atomic.Int64 // how many first envelopes came while others waited
 }
 
@@ -30,7 +33,9 @@ func (l *lanes) AppendBatch(ctx context.Context, batch []queue.Append) ([]queue.
 	}
 	res := make([]queue.Result, len(batch))
 	for i, a := range batch {
-		res[i].Err = errHeldUp
+		if res[i].Err = errHeldUp; l.lost.Load() {
+			res[i].Err = queue.ErrFull
+		}
 		if form, err := seal.EnvelopeForm(a.Entry); err != nil || form != seal.FormFirst {
 			continue
 		}
@@ -98,4 +103,73 @@ func TestAddedAgain(t *testing.T) {
 			talk(ctx, t, w.room, w.bob, w.alice)
 		})
 	}
+}
+
+// TestVirtualAddedAgain: who never gets the removal, because its mailbox was full,
+// is in the room it was added to again an hour later, and was told that it had been
+// removed.
+func TestVirtualAddedAgain(t *testing.T) {
+	if raceEnabled {
+		t.Skip("synctest bubbles of this size crash the race detector's runtime; make test runs this without it")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l := new(lanes)
+		b := newBubble(t, func(c *relay.Config) {
+			if c.Domain == "b.example" {
+				l.Store = c.Queues
+				c.Queues = l
+			}
+		})
+		ctx := context.Background()
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		alice, bob := b.client(ctx, "alice", "a.example"), b.client(ctx, "bob", "b.example")
+		alice.online(ctx)
+		bob.online(ctx)
+		must(alice.Connect(ctx, bob.User(), "hub.example"))
+		rs, err := bob.Requests(ctx)
+		must(err)
+		must(bob.Accept(ctx, rs[0].ID))
+		time.Sleep(time.Minute)
+		room, err := alice.CreateRoom(ctx, "hub.example")
+		must(err)
+		must(alice.Add(ctx, room, bob.User()))
+		time.Sleep(time.Minute)
+		l.held.Store(true)
+		l.lost.Store(true)
+		must(alice.Remove(ctx, room, bob.User()))
+		time.Sleep(time.Minute)
+		l.held.Store(false)
+		must(alice.Add(ctx, room, bob.User()))
+		must(alice.Send(ctx, room, []byte("welcome back")))
+		time.Sleep(30 * time.Minute)
+		if got := bob.messages(); len(got) > 0 {
+			t.Errorf("bob reads %q although its removal may come", got)
+		}
+		time.Sleep(3 * time.Hour)
+		if got := bob.messages(); fmt.Sprint(got) != "[welcome back]" {
+			t.Errorf("bob read %q", got)
+		}
+		var kinds []client.Kind
+		bob.mu.Lock()
+		for _, e := range bob.events {
+			if e.Room == room {
+				kinds = append(kinds, e.Kind)
+			}
+		}
+		bob.mu.Unlock()
+		if want := []client.Kind{client.KindJoined, client.KindRemoved, client.KindJoined, client.KindMessage}; !slices.Equal(kinds, want) {
+			t.Errorf("bob saw %v, want %v", kinds, want)
+		}
+		alice.stop()
+		bob.stop()
+		for _, c := range []*bubbleClient{alice, bob} {
+			must(c.Close())
+		}
+		b.close()
+	})
 }

@@ -32,6 +32,7 @@ type bubble struct {
 	listeners map[string]*bufconn.Listener
 	trust     *client.Trust
 	stop      []func()
+	shape     []func(*relay.Config)
 }
 
 // dial connects to a name: "hub.example", "a.example" (peers), "a.example/clients".
@@ -39,9 +40,9 @@ func (b *bubble) dial(ctx context.Context, name string) (net.Conn, error) {
 	return b.listeners[name].DialContext(ctx)
 }
 
-func newBubble(t *testing.T) *bubble {
+func newBubble(t *testing.T, shape ...func(*relay.Config)) *bubble {
 	t.Helper()
-	b := &bubble{t: t, dir: t.TempDir(), listeners: make(map[string]*bufconn.Listener)}
+	b := &bubble{t: t, dir: t.TempDir(), listeners: make(map[string]*bufconn.Listener), shape: shape}
 	roles := []struct {
 		domain string
 		role   keys.Role
@@ -112,10 +113,14 @@ func (b *bubble) start(domain string, role keys.Role, peers []peer.Peer, roots s
 		h.Register(srv)
 		closing = h.Close
 	} else {
-		r, err := relay.New(relay.Config{
+		cfg := relay.Config{
 			Domain: domain, Keys: ks, Peers: set, Queues: queue.NewMemory(), Mailboxes: kv.NewMemory(), Packages: kv.NewMemory(), Accounts: kv.NewMemory(),
 			Logger: log, Registerer: reg, Registration: relay.Registration{Open: true},
-		})
+		}
+		for _, f := range b.shape {
+			f(&cfg)
+		}
+		r, err := relay.New(cfg)
 		if err != nil {
 			return err
 		}
