@@ -229,8 +229,10 @@ func (h *Hub) advance(ctx context.Context, c *gateway.Call, t *transition, a adv
 		body.EARID = id[:]
 	}
 	var err error
-	if t.tree, body.HubProposals, err = h.proposeRemoves(t.tree, t.next, c.Now); err != nil {
-		return nil, err
+	if len(t.added) == 0 { // whom the commit welcomes would not know the proposals: they come with the next one
+		if t.tree, body.HubProposals, err = h.proposeRemoves(t.tree, t.next, c.Now); err != nil {
+			return nil, err
+		}
 	}
 	if err := ch.number(e, c.Now); err != nil {
 		return nil, err

@@ -82,7 +82,13 @@ func (h *Hub) externalJoin(ctx context.Context, c *gateway.Call, req *hubv1.Exte
 	}
 	e, err := h.advance(ctx, c, t, advance{
 		kind: kindJoin, secret: req.GetDeliverySecret(), recipients: recipients, used: a.link && r.roster.policy.JoinRule == pseudonym.JoinByConnection,
-		answer: func(e *seal.Event) proto.Message { res.Accepted = accepted(e); return res },
+		answer: func(e *seal.Event) proto.Message {
+			res.Accepted = accepted(e)
+			if body, ok := e.Body.(*seal.CommitEvent); ok {
+				res.HubProposals = body.HubProposals
+			}
+			return res
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -124,7 +124,7 @@ func (c *Client) stage(ctx context.Context, r *room, p *plan) error {
 		return err
 	}
 	if err := c.readWrap(ctx, r); err != nil && (len(p.added) > 0 || c.store.broken() != nil) {
-		return errors.Join(errUnread, err)
+		return unread(err)
 	}
 	o := member.CommitOptions{ByValue: p.proposals, Now: time.Now(), Welcome: member.WelcomeOptions{WithoutTree: true}}
 	leafKeys := p.added // whose link keys the commit carries

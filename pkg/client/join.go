@@ -38,20 +38,14 @@ func (c *Client) CreateLink(ctx context.Context, roomURI string, validity time.D
 			return "", err
 		}
 	}
-	err = c.update(ctx, r, func() (*plan, error) {
-		policy, err := r.policy()
-		if err != nil {
-			return nil, err
+	err = c.changePolicy(ctx, r, func(policy *pseudonym.Room) error {
+		if err := c.readWrap(ctx, r); err != nil { // the link carries its key (SPEC.md R-96)
+			return unread(err)
 		}
 		now := uint64(time.Now().Unix())
 		policy.Links = slices.DeleteFunc(policy.Links, func(l pseudonym.RoomLink) bool { return l.NotAfter < now })
 		policy.Links = append(policy.Links, link.Room())
-		slices.SortFunc(policy.Links, func(a, b pseudonym.RoomLink) int { return slices.Compare(a.ID[:], b.ID[:]) })
-		change, err := r.policyChange(policy)
-		if err != nil {
-			return nil, err
-		}
-		return &plan{proposals: []*mls.ProposalBody{change}}, nil
+		return nil
 	})
 	if err != nil {
 		return "", fmt.Errorf("making a link: %w", err)
@@ -259,6 +253,9 @@ func (c *Client) authenticateRoom(in entry, info *hubv1.GroupInfoResponse) (*fou
 		keys = found.view.Payloads()
 	}
 	names := c.namesOf(g, keys)
+	if !in.device && isIn(names, c.self.String(), info.GetProposals()) {
+		return nil, ErrMember // added meanwhile: the Welcome is on its way (SPEC.md R-4)
+	}
 	if found.policy.Requirement != pseudonym.RequireAll {
 		return found, nil // nobody discloses who he is, or nobody must
 	}
@@ -267,6 +264,27 @@ func (c *Client) authenticateRoom(in entry, info *hubv1.GroupInfoResponse) (*fou
 		return nil, ErrUnverified
 	}
 	return found, nil
+}
+
+// isIn reports whether a user has a leaf that is not about to be removed by one of
+// the proposals.
+func isIn(names map[uint32]string, user string, proposals [][]byte) bool {
+	leaving := make(map[uint32]bool)
+	for _, raw := range proposals {
+		m, err := mls.ParseMessage(raw, nil)
+		if err != nil || m.Public == nil || m.ContentType() != mls.ContentProposal {
+			continue
+		}
+		if p := m.Public.Content.Proposal; p != nil && p.Type == mls.ProposalRemove {
+			leaving[uint32(p.Remove)] = true
+		}
+	}
+	for i, name := range names {
+		if name == user && !leaving[i] {
+			return true
+		}
+	}
+	return false
 }
 
 // openLinked reads the link key tree with the key of a link (SPEC.md R-97).
@@ -416,6 +434,9 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 	r.setK(seal.NewDeliveryKey(d, r.st.GroupID, r.g.Epoch(), p.LeafKey), time.Now())
 	r.st.PrevK = nil
 	r.st.Seq, r.st.Chain, r.st.Pending = a.GetSeq(), a.GetChain(), nil
+	for _, raw := range res.GetHubProposals() { // SPEC.md R-114
+		r.propose(raw)
+	}
 	if p.Wrap != nil {
 		v, err := p.Wrap.view(r.st.GroupID, r.st.LinkKeys)
 		if err != nil {

@@ -146,11 +146,16 @@ func (c *Client) commitRemoves(ctx context.Context, r *room) error {
 	return c.update(ctx, r, func() (*plan, error) { return new(plan), nil })
 }
 
-func (r *room) removesWaiting() bool {
+func (r *room) removesWaiting() bool { return len(r.leaving()) > 0 }
+
+// leaving are the leaves that the next commit removes by proposals of their
+// users, or of the hub.
+func (r *room) leaving() map[mls.LeafIndex]bool {
+	out := make(map[mls.LeafIndex]bool)
 	for _, p := range r.g.Public().Proposals() {
 		if p.Type == mls.ProposalRemove {
-			return true
+			out[p.Remove] = true
 		}
 	}
-	return false
+	return out
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // Add adds users that this client is connected with to a room (SPEC.md §21, A2).
-// Who is in it already is not added a second time: a fresh pseudonym would make
-// two participants of one person.
+// Who is in it already is not added a second time, also if others were faster: a
+// fresh pseudonym would make two participants of one person.
 func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,12 +28,11 @@ func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error
 	if err != nil {
 		return err
 	}
-	names := slices.Collect(maps.Values(r.names(c)))
+	if err := r.without(c, users); err != nil { // before their packages are used up
+		return err
+	}
 	var fetched []*arrival
 	for _, u := range users {
-		if slices.Contains(names, u) {
-			return ErrMember
-		}
 		a, err := c.fetchPackages(ctx, u)
 		if err != nil {
 			return fmt.Errorf("fetching key packages: %w", err)
@@ -41,12 +40,30 @@ func (c *Client) Add(ctx context.Context, roomURI string, users ...string) error
 		fetched = append(fetched, a...)
 	}
 	return c.update(ctx, r, func() (*plan, error) {
+		if err := c.readWrap(ctx, r); err != nil { // who is in it
+			return nil, unread(err)
+		}
+		if err := r.without(c, users); err != nil {
+			return nil, err
+		}
 		p := &plan{added: fetched}
 		for _, a := range fetched {
 			p.proposals = append(p.proposals, mls.AddProposal(a.kp))
 		}
 		return p, nil
 	})
+}
+
+// without makes sure that users are not in the room, or leave it with the next
+// commit.
+func (r *room) without(c *Client, users []string) error {
+	leaving := r.leaving()
+	for i, name := range r.names(c) {
+		if slices.Contains(users, name) && !leaving[mls.LeafIndex(i)] {
+			return ErrMember
+		}
+	}
+	return nil
 }
 
 // arrival is a client about to be added.

@@ -35,12 +35,7 @@ func (c *Client) changePolicy(ctx context.Context, r *room, change func(p *pseud
 // dropDeparted drops role entries of users without a leaf, which a new list must
 // not name (SPEC.md R-111). Those that leave with this commit have none after it.
 func (r *room) dropDeparted(policy *pseudonym.Room) {
-	leaving := make(map[mls.LeafIndex]bool)
-	for _, p := range r.g.Public().Proposals() {
-		if p.Type == mls.ProposalRemove {
-			leaving[p.Remove] = true
-		}
-	}
+	leaving := r.leaving()
 	present := make(map[pseudonym.ID]bool)
 	for i, l := range r.g.Public().Members() {
 		if cred, err := credentialOf(l); err == nil && !leaving[i] {

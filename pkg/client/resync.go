@@ -310,12 +310,13 @@ func (c *Client) sendRejoin(ctx context.Context, r *room) error {
 	if next, _, err = next.Confirm(); err != nil {
 		return err
 	}
-	return c.rejoined(ctx, r, next, seal.NewDeliveryKey(d, r.st.GroupID, next.Epoch(), own.SignatureKey), res.GetAccepted())
+	return c.rejoined(ctx, r, next, seal.NewDeliveryKey(d, r.st.GroupID, next.Epoch(), own.SignatureKey), res)
 }
 
 // rejoined goes on from the room's new place. A message under way stays: the hub
 // says whether it was accepted.
-func (c *Client) rejoined(ctx context.Context, r *room, next *member.Group, k seal.DeliveryKey, a *hubv1.Accepted) error {
+func (c *Client) rejoined(ctx context.Context, r *room, next *member.Group, k seal.DeliveryKey, res *hubv1.ExternalJoinResponse) error {
+	a := res.GetAccepted()
 	old, link := r.g, r.st.LinkKeys[uint32(r.g.OwnLeaf())]
 	before := old.Public()
 	r.g = next
@@ -325,6 +326,9 @@ func (c *Client) rejoined(ctx context.Context, r *room, next *member.Group, k se
 	r.st.PrevK, r.view, r.st.Wrap = nil, nil, nil
 	r.st.Seq, r.st.Chain, r.st.Buffer, r.st.GapSince = a.GetSeq(), a.GetChain(), make(map[uint64][]byte), 0
 	r.st.Stuck, r.st.Rejoin, r.st.Pending, r.st.Chains, r.st.WrongPub = nil, nil, nil, nil, false
+	for _, raw := range res.GetHubProposals() { // SPEC.md R-114
+		r.propose(raw)
+	}
 	c.plan(r)
 	b := make(batch)
 	if err := r.save(b, true); err != nil {

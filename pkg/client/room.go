@@ -234,6 +234,8 @@ type RoomInfo struct {
 	Hub string
 	// Epoch is the room's MLS epoch.
 	Epoch uint64
+	// Seq is the number of the room's last event that this client has.
+	Seq uint64
 	// Members are the members, in the order of their leaves.
 	Members []MemberInfo
 	// Removed says that this client is no longer a member, Forked that the hub
@@ -306,7 +308,7 @@ func (c *Client) info(r *room) RoomInfo {
 	if r.st.Removed {
 		return info
 	}
-	info.Epoch = r.g.Epoch()
+	info.Epoch, info.Seq = r.g.Epoch(), r.st.Seq
 	policy, err := r.policy()
 	if err != nil {
 		return info

@@ -30,6 +30,14 @@ type wrapState struct {
 // errUnread reports that the link keys of a room have not been read yet.
 var errUnread = errors.New("client: the identities of this room cannot be read yet; try again")
 
+// unread is an error that says so.
+func unread(err error) error {
+	if errors.Is(err, errUnread) {
+		return err
+	}
+	return errors.Join(errUnread, err)
+}
+
 // wraps reports whether a room has a link key tree.
 func wraps(p *pseudonym.Room) bool {
 	return p.Scheme == pseudonym.SchemeTree && p.Requirement != pseudonym.RequireNone

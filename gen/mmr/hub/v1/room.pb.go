@@ -485,7 +485,10 @@ type ExternalJoinResponse struct {
 	// The event of the external commit.
 	Accepted *Accepted `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	// The joiner's leaf.
-	LeafIndex     uint32 `protobuf:"varint,2,opt,name=leaf_index,json=leafIndex,proto3" json:"leaf_index,omitempty"`
+	LeafIndex uint32 `protobuf:"varint,2,opt,name=leaf_index,json=leafIndex,proto3" json:"leaf_index,omitempty"`
+	// Removes that the hub proposes in the new epoch, MLSMessages as in the event of the commit (SPEC.md R-114): the answer takes its place for the
+	// joiner, to whom the next commit would refer to proposals that it does not know.
+	HubProposals  [][]byte `protobuf:"bytes,3,rep,name=hub_proposals,json=hubProposals,proto3" json:"hub_proposals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -532,6 +535,13 @@ func (x *ExternalJoinResponse) GetLeafIndex() uint32 {
 		return x.LeafIndex
 	}
 	return 0
+}
+
+func (x *ExternalJoinResponse) GetHubProposals() [][]byte {
+	if x != nil {
+		return x.HubProposals
+	}
+	return nil
 }
 
 // SubmitRequest is the body of hub.Submit (SPEC.md R-124).
@@ -1800,11 +1810,12 @@ const file_mmr_hub_v1_room_proto_rawDesc = "" +
 	"\n" +
 	"group_info\x18\x02 \x01(\fR\tgroupInfo\x12'\n" +
 	"\x0fdelivery_secret\x18\x03 \x01(\fR\x0edeliverySecret\x12\x12\n" +
-	"\x04code\x18\x04 \x01(\fR\x04code\"g\n" +
+	"\x04code\x18\x04 \x01(\fR\x04code\"\x8c\x01\n" +
 	"\x14ExternalJoinResponse\x120\n" +
 	"\baccepted\x18\x01 \x01(\v2\x14.mmr.hub.v1.AcceptedR\baccepted\x12\x1d\n" +
 	"\n" +
-	"leaf_index\x18\x02 \x01(\rR\tleafIndex\")\n" +
+	"leaf_index\x18\x02 \x01(\rR\tleafIndex\x12#\n" +
+	"\rhub_proposals\x18\x03 \x03(\fR\fhubProposals\")\n" +
 	"\rSubmitRequest\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\"X\n" +
 	"\x0eSubmitResponse\x120\n" +
