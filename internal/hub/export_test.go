@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/mmrelay/mmrelay/internal/gateway"
@@ -176,4 +177,54 @@ func (h *Hub) Answered(ctx context.Context, domain string, status byte) ([][]byt
 		to = append(to, b.row.sealed)
 	}
 	return to, d.settle(ctx, batch, bytes.Repeat([]byte{status}, len(batch)))
+}
+
+// PutRow puts a row into a destination's outbox.
+func PutRow(ctx context.Context, q queue.Store, domain, lane, item string, sealed, envelope []byte) error {
+	if err := q.Create(ctx, outboxID(domain), outboxLimits); err != nil && !errors.Is(err, queue.ErrExists) {
+		return err
+	}
+	row := outboxRow{lane: [16]byte([]byte(lane)), itemID: [16]byte([]byte(item)), domain: domain, keyID: 1, sealed: sealed, envelope: envelope}
+	_, err := queue.AppendOne(ctx, q, queue.Append{Queue: outboxID(domain), Entry: row.append(nil), Dedup: row.itemID[:]})
+	return err
+}
+
+// PutOneTime gives a lane one-time addresses.
+func PutOneTime(ctx context.Context, s kv.Store, lane string, sealed ...[]byte) error {
+	var x seals
+	for _, b := range sealed {
+		x.list = append(x.list, oneTime{1, b})
+	}
+	_, err := kv.Put(ctx, s, sealKey([16]byte([]byte(lane))), 0, x.marshal(), sealsKeptFor)
+	return err
+}
+
+// OneTimeLeft is how many one-time addresses a lane has.
+func OneTimeLeft(ctx context.Context, s kv.Store, lane string) int {
+	rec, err := s.Get(ctx, sealKey([16]byte([]byte(lane))))
+	if err != nil {
+		return 0
+	}
+	x, err := parseSeals(rec.Value)
+	if err != nil {
+		return -1
+	}
+	return len(x.list)
+}
+
+// StopLane marks a lane as stopped.
+func StopLane(ctx context.Context, s kv.Store, lane string) error {
+	_, err := s.Apply(ctx, []kv.Op{{Key: kv.Key{Group: stoppedGroup, Name: lane}, Value: []byte{1}, TTL: stoppedFor}})
+	return err
+}
+
+// ReportedGone says whether a relay called a lane gone.
+func ReportedGone(ctx context.Context, s kv.Store, lane string) bool {
+	_, err := s.Get(ctx, goneKey([16]byte([]byte(lane))))
+	return err == nil
+}
+
+// DispatchLease is the key of a destination's lease.
+func DispatchLease(domain string) kv.Key {
+	return kv.Key{Group: "lease", Name: string(outboxID(domain))}
 }
