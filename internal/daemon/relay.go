@@ -77,6 +77,7 @@ func RunRelay(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	defer r.Close()
 	clients, err := grpcserver.Listen(cfg.Listen, cfg.AddrFile)
 	if err != nil {
 		return err

@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,11 +30,21 @@ import (
 //	tokens/<day>       how many tokens were issued on the UTC day
 //	issue/<hash>       a token request that was answered (idempotency)
 //	cp<ref>, cplast    connection packages (connection.go)
+//	published/<hash>   a publication of packages that was answered (idempotency)
 //	cr<id>             connection requests (connection.go)
 //
 // and two indexes, groups of their own: a client's name, a package's ref.
+const (
+	nameAccount     = "account"
+	nameIndex       = "user"
+	prefixClient    = "client/"
+	prefixTokens    = "tokens/"
+	prefixIssue     = "issue/"
+	prefixPublished = "published/"
+)
+
 func accountKey(user, name string) kv.Key { return kv.Key{Group: "a" + user, Name: name} }
-func clientIndex(client string) kv.Key    { return kv.Key{Group: "c" + client, Name: "user"} }
+func clientIndex(client string) kv.Key    { return kv.Key{Group: "c" + client, Name: nameIndex} }
 
 // localPart is the shape of user and client names.
 var localPart = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
@@ -80,7 +90,7 @@ func (s *AccountService) session(ctx context.Context) (session, error) {
 	if !ok {
 		return session{}, mmrerr.NoConsent
 	}
-	if _, err := s.r.cfg.Accounts.Get(ctx, accountKey(a.user, "client/"+a.client)); errors.Is(err, kv.ErrNotFound) {
+	if _, err := s.r.cfg.Accounts.Get(ctx, accountKey(a.user, prefixClient+a.client)); errors.Is(err, kv.ErrNotFound) {
 		return session{}, mmrerr.NoConsent // removed since the certificate was issued
 	} else if err != nil {
 		return session{}, err
@@ -120,47 +130,75 @@ func (s *AccountService) Register(ctx context.Context, req *relayv1.RegisterRequ
 	return res, nil
 }
 
+// reservedFor is how long a client's name is kept for a registration that was not
+// finished.
+const reservedFor = time.Hour
+
 // claim records the account and its client, with the hash of the certificate
 // requests. Names are taken once, by those requests: the same ones may come
 // again, because the answer may have been lost. The index of clients comes
-// first, so that a crash in between leaves a name that the same client can claim.
+// first, for a while; at the end it stays. So a crash in between leaves a name
+// that the same client can claim, and that others can have later.
 func (s *AccountService) claim(ctx context.Context, user, client string, requests [32]byte) error {
-	taken := &grpcserver.FieldError{Field: "user", Rule: "user or client name is not available"}
 	owner := append([]byte(user+"\x00"), requests[:]...)
-	ops := []kv.Op{{Key: accountKey(user, "client/"+client), Value: []byte{1}}}
+	ops := []kv.Op{{Key: accountKey(user, prefixClient+client), Value: []byte{1}}}
 	if a, ok := sessionOf(ctx, s.r.cfg.Domain); !ok || a.user != user {
-		ops = append(ops, kv.Op{Key: accountKey(user, "account"), Value: []byte{1}, Check: true})
+		ops = append(ops, kv.Op{Key: accountKey(user, nameAccount), Value: []byte{1}, Check: true})
 	}
-	first, earlier, err := kv.Once(ctx, s.r.cfg.Accounts, clientIndex(client), owner, 0)
+	first, earlier, err := kv.Once(ctx, s.r.cfg.Accounts, clientIndex(client), owner, reservedFor)
 	if err != nil {
 		return err
 	}
 	if !first && subtle.ConstantTimeCompare(earlier, owner) != 1 {
-		return taken
+		return errTaken
 	}
 	if !first {
-		if claimed, err := s.claimed(ctx, user, client); claimed || err != nil {
+		if claimed, err := s.claimed(ctx, user, client); err != nil {
 			return err
+		} else if claimed {
+			return s.keep(ctx, client, owner)
 		}
 	}
 	_, err = s.r.cfg.Accounts.Apply(ctx, ops)
+	if err == nil {
+		return s.keep(ctx, client, owner)
+	}
 	if !errors.Is(err, kv.ErrConflict) {
 		return err
 	}
 	if !first { // perhaps a repeat that overtook this one
-		if claimed, err := s.claimed(ctx, user, client); claimed || err != nil {
+		if claimed, err := s.claimed(ctx, user, client); err != nil {
 			return err
+		} else if claimed {
+			return s.keep(ctx, client, owner)
 		}
-		return taken
+		return errTaken
 	}
 	if err := kv.Delete(ctx, s.r.cfg.Accounts, clientIndex(client)); err != nil {
 		return err
 	}
-	return taken
+	return errTaken
+}
+
+var errTaken = &grpcserver.FieldError{Field: "user", Rule: "user or client name is not available"}
+
+// keep makes the index entry of a client stay, if it still has that owner.
+func (s *AccountService) keep(ctx context.Context, client string, owner []byte) error {
+	rec, err := s.r.cfg.Accounts.Get(ctx, clientIndex(client))
+	if errors.Is(err, kv.ErrNotFound) || err == nil && subtle.ConstantTimeCompare(rec.Value, owner) != 1 {
+		return errTaken // it took too long
+	}
+	if err != nil {
+		return err
+	}
+	if _, err = kv.Put(ctx, s.r.cfg.Accounts, clientIndex(client), rec.Version, owner, 0); errors.Is(err, kv.ErrConflict) {
+		return mmrerr.Unavailable // a repeat is under way
+	}
+	return err
 }
 
 func (s *AccountService) claimed(ctx context.Context, user, client string) (bool, error) {
-	_, err := s.r.cfg.Accounts.Get(ctx, accountKey(user, "client/"+client))
+	_, err := s.r.cfg.Accounts.Get(ctx, accountKey(user, prefixClient+client))
 	if errors.Is(err, kv.ErrNotFound) {
 		return false, nil
 	}
@@ -202,7 +240,7 @@ func (s *AccountService) RemoveClient(ctx context.Context, req *relayv1.RemoveCl
 	if !localPart.MatchString(req.GetClient()) {
 		return nil, &grpcserver.FieldError{Field: "client", Rule: "must be 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit"}
 	}
-	if err := kv.Delete(ctx, s.r.cfg.Accounts, accountKey(a.user, "client/"+req.GetClient())); err != nil {
+	if err := kv.Delete(ctx, s.r.cfg.Accounts, accountKey(a.user, prefixClient+req.GetClient())); err != nil {
 		return nil, err
 	}
 	return &relayv1.RemoveClientResponse{}, nil
@@ -256,8 +294,8 @@ func (s *AccountService) charge(ctx context.Context, user string, req *relayv1.I
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
 		h.Write(b)
 	}
-	done := fmt.Sprintf("issue/%x", h.Sum(nil)[:16])
-	day := "tokens/" + now.Format(time.DateOnly)
+	done := prefixIssue + hex.EncodeToString(h.Sum(nil)[:16])
+	day := prefixTokens + now.Format(time.DateOnly)
 	for {
 		rs, err := s.r.cfg.Accounts.GetMany(ctx, accountKey(user, "").Group, []string{day, done})
 		if err != nil {

@@ -2,7 +2,7 @@ package relay
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -24,6 +24,7 @@ const (
 	maxRequestSize    = 8192
 	packageLifetime   = 31 * 24 * time.Hour // packages are valid for 30 days at most (SPEC.md R-30)
 	requestLifetime   = 30 * 24 * time.Hour
+	publishedFor      = 48 * time.Hour // how long a publication may be repeated
 	prefixPackage     = "cp"
 	nameLastResort    = "cplast"
 	prefixWaiting     = "cr"
@@ -31,7 +32,7 @@ const (
 )
 
 // packageIndex leads from a package's hash to its user: requests name packages.
-func packageIndex(ref []byte) kv.Key { return kv.Key{Group: "p" + string(ref), Name: "user"} }
+func packageIndex(ref []byte) kv.Key { return kv.Key{Group: "p" + string(ref), Name: nameIndex} }
 
 // PublishConnectionPackages implements the service. It adds the packages and
 // replaces the last-resort one; unused older ones stay until they expire.
@@ -51,10 +52,17 @@ func (s *AccountService) PublishConnectionPackages(ctx context.Context, req *rel
 	if err != nil {
 		return nil, err
 	}
+	// A repeat, because the answer was lost, must not bring back what was fetched.
+	done := accountKey(a.user, prefixPublished+publication(packages))
+	if _, err := s.r.cfg.Accounts.Get(ctx, done); err == nil {
+		return &relayv1.PublishConnectionPackagesResponse{Stored: uint32(stored)}, nil
+	} else if !errors.Is(err, kv.ErrNotFound) {
+		return nil, err
+	}
 	if stored+len(req.GetPackages()) > 2*maxPackages {
 		return nil, mmrerr.Limit
 	}
-	var ops []kv.Op
+	ops := []kv.Op{{Key: done, Value: []byte{1}, TTL: publishedFor}}
 	for _, p := range packages {
 		name := nameLastResort
 		if !p.lastResort {
@@ -71,6 +79,15 @@ func (s *AccountService) PublishConnectionPackages(ctx context.Context, req *rel
 		return nil, err
 	}
 	return &relayv1.PublishConnectionPackagesResponse{Stored: uint32(stored + len(req.GetPackages()))}, nil
+}
+
+// publication names a request by its packages.
+func publication(packages []publishedPackage) string {
+	h := sha256.New()
+	for _, p := range packages {
+		h.Write(p.ref[:])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // publishedPackage is a connection package that passed.
@@ -241,11 +258,12 @@ func (r *Relay) sendConnectionRequest(ctx context.Context, _ *gateway.Call, req 
 			return res, nil
 		}
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails; random, so that the order of arrival is not kept
+	value := slices.Concat(req.GetPackageRef(), req.GetSealed())
+	// Its own hash, so that a repeat is no second request, and the order of arrival
+	// is not kept.
+	id := sha256.Sum256(value)
 	_, err = r.cfg.Accounts.Apply(ctx, []kv.Op{{
-		Key:   accountKey(user, prefixWaiting+"/"+hex.EncodeToString(id)),
-		Value: append(req.GetPackageRef(), req.GetSealed()...), TTL: requestLifetime,
+		Key: accountKey(user, prefixWaiting+"/"+hex.EncodeToString(id[:16])), Value: value, TTL: requestLifetime,
 	}})
 	if err != nil {
 		return nil, err

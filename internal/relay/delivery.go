@@ -117,6 +117,7 @@ func (r *Relay) deliver(ctx context.Context, hub string, items []*deliveryv1.Ite
 	status := make([]byte, len(items))
 	batch := make([]queue.Append, 0, len(items))
 	at := make([]int, 0, len(items)) // batch index -> item index
+	late := make(map[queue.ID]bool)  // nothing may overtake what comes again (SPEC.md R-52)
 	now := time.Now()
 	for i, it := range items {
 		q, ok := r.open(it, now)
@@ -124,16 +125,21 @@ func (r *Relay) deliver(ctx context.Context, hub string, items []*deliveryv1.Ite
 			status[i] = statusBad
 			continue
 		}
+		id := queue.ID(q.QueueID[:])
+		if late[id] {
+			status[i] = statusLater
+			continue
+		}
 		f, day, err := r.fateOf(ctx, q)
 		switch {
 		case err != nil:
-			status[i] = statusLater
+			status[i], late[id] = statusLater, true
 		case f == gone:
 			status[i] = r.goneStatus(it.GetSealed(), day, now)
 		case f == drop:
 			status[i] = statusOK
 		default:
-			batch = append(batch, queue.Append{Queue: queue.ID(q.QueueID[:]), Entry: it.GetEnvelope(), Dedup: dedupKey(hub, it.GetItemId())})
+			batch = append(batch, queue.Append{Queue: id, Entry: it.GetEnvelope(), Dedup: dedupKey(hub, it.GetItemId())})
 			at = append(at, i)
 		}
 	}
@@ -152,9 +158,7 @@ func (r *Relay) deliver(ctx context.Context, hub string, items []*deliveryv1.Ite
 			}
 			status[at[j]] = statusOK // full: the owner sees it, the hub does not (SPEC.md R-53)
 		case errors.Is(res.Err, queue.ErrNotFound):
-			// An address that opens but names no queue, present or deleted within
-			// memory: its client is long gone.
-			status[at[j]] = statusGone
+			status[at[j]] = r.missingStatus(ctx, batch[j].Queue, items[at[j]].GetSealed(), now)
 		case errors.Is(res.Err, queue.ErrInvalid):
 			status[at[j]] = statusBad
 		default:
@@ -201,6 +205,19 @@ func (r *Relay) goneStatus(sealed []byte, day uint32, now time.Time) byte {
 	delay := 1 + binary.BigEndian.Uint32(prf[:4])%14
 	if seal.Day(now) < day+delay {
 		return statusOK
+	}
+	return statusGone
+}
+
+// missingStatus answers for an address that opens and names no queue. Either the
+// mailbox was deleted since its fate was looked up, and is answered for like any
+// deleted one; or it is beyond memory, and its client long gone.
+func (r *Relay) missingStatus(ctx context.Context, id queue.ID, sealed []byte, now time.Time) byte {
+	switch f, day, err := r.fateOf(ctx, seal.QueueConfig{QueueID: [queueIDSize]byte([]byte(id))}); {
+	case err != nil:
+		return statusLater
+	case f == gone:
+		return r.goneStatus(sealed, day, now)
 	}
 	return statusGone
 }

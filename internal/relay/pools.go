@@ -35,9 +35,15 @@ const (
 //	pool        upload key and slots
 //	set/<H>     a set, by the hash of its user pseudonym
 //	fetch/<h>   how many sets were served in an hour
+//	again/<id>  the set that a request was served, for its repeats
 func poolKey(id []byte, name string) kv.Key { return kv.Key{Group: "p" + string(id), Name: name} }
 
-const prefixSet = "set/"
+const (
+	namePool    = "pool"
+	prefixSet   = "set/"
+	prefixFetch = "fetch/"
+	prefixAgain = "again/"
+)
 
 // ownedPool authenticates a pool's owner. Unknown pools and wrong keys answer
 // alike, after the same work (SPEC.md R-67).
@@ -45,7 +51,7 @@ func (r *Relay) ownedPool(ctx context.Context, c *gateway.Call, id []byte) (*poo
 	if len(id) != 32 {
 		return nil, 0, mmrerr.Malformed
 	}
-	rec, err := r.cfg.Packages.Get(ctx, poolKey(id, "pool"))
+	rec, err := r.cfg.Packages.Get(ctx, poolKey(id, namePool))
 	p := &pool{key: nobody}
 	if err == nil {
 		p, err = parsePool(rec.Value)
@@ -79,7 +85,7 @@ func (r *Relay) poolCreate(ctx context.Context, c *gateway.Call, req *relayv1.Po
 		return nil, mmrerr.Malformed
 	}
 	p := &pool{key: key, slots: req.GetSlots()}
-	_, err = kv.Put(ctx, r.cfg.Packages, poolKey(req.GetPoolId(), "pool"), 0, p.marshal(), poolLifetime)
+	_, err = kv.Put(ctx, r.cfg.Packages, poolKey(req.GetPoolId(), namePool), 0, p.marshal(), poolLifetime)
 	if errors.Is(err, kv.ErrConflict) {
 		// A repeat of the same request is answered again; anything else is refused
 		// as if the pool were another's.
@@ -105,16 +111,26 @@ func (r *Relay) poolSlots(ctx context.Context, c *gateway.Call, req *relayv1.Poo
 		return nil, mmrerr.Malformed
 	}
 	p.slots = req.GetSlots()
-	if _, err := kv.Put(ctx, r.cfg.Packages, poolKey(req.GetPoolId(), "pool"), v, p.marshal(), poolLifetime); err != nil {
+	if _, err := kv.Put(ctx, r.cfg.Packages, poolKey(req.GetPoolId(), namePool), v, p.marshal(), poolLifetime); err != nil {
 		return nil, err
 	}
 	return &relayv1.PoolSlotsResponse{}, nil
 }
 
 // poolUpload checks every package of a batch, then stores all sets or none
-// (SPEC.md R-43).
+// (SPEC.md R-43). Somebody else may change the pool meanwhile: then it begins
+// again.
 func (r *Relay) poolUpload(ctx context.Context, c *gateway.Call, req *relayv1.PoolUploadRequest) (*relayv1.PoolUploadResponse, error) {
-	p, _, err := r.ownedPool(ctx, c, req.GetPoolId())
+	for {
+		res, err := r.tryUpload(ctx, c, req)
+		if !errors.Is(err, kv.ErrConflict) {
+			return res, err
+		}
+	}
+}
+
+func (r *Relay) tryUpload(ctx context.Context, c *gateway.Call, req *relayv1.PoolUploadRequest) (*relayv1.PoolUploadResponse, error) {
+	p, v, err := r.ownedPool(ctx, c, req.GetPoolId())
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +159,9 @@ func (r *Relay) poolUpload(ctx context.Context, c *gateway.Call, req *relayv1.Po
 	if len(names) > maxSets {
 		return nil, mmrerr.PoolFull
 	}
-	if err := r.putSets(ctx, req.GetPoolId(), fresh, c.Now); err != nil {
+	// Only while the pool is there: nothing of a deleted one may come back.
+	still := kv.Op{Key: poolKey(req.GetPoolId(), namePool), Value: p.marshal(), TTL: poolLifetime, Check: true, Old: v}
+	if err := r.putSets(ctx, req.GetPoolId(), fresh, still, c.Now); err != nil {
 		return nil, err
 	}
 	if sets, err = r.sets(ctx, req.GetPoolId()); err != nil {
@@ -198,39 +216,38 @@ func (r *Relay) ownQueueKey(now time.Time) func(string, uint8) bool {
 	}
 }
 
-// putSets stores the sets of a batch together. The packages of a set that a
-// sibling has begun are added to it.
-func (r *Relay) putSets(ctx context.Context, poolID []byte, fresh map[string]*packageSet, now time.Time) error {
+// putSets stores the sets of a batch together, with still. The packages of a set
+// that a sibling has begun are added to it. ErrConflict of kv if one changed
+// meanwhile.
+func (r *Relay) putSets(ctx context.Context, poolID []byte, fresh map[string]*packageSet, still kv.Op, now time.Time) error {
 	names := slices.Sorted(maps.Keys(fresh))
 	records := make([]string, len(names))
 	for i, n := range names {
 		records[i] = prefixSet + n
 	}
-	for {
-		olds, err := r.cfg.Packages.GetMany(ctx, poolKey(poolID, "").Group, records)
+	olds, err := r.cfg.Packages.GetMany(ctx, poolKey(poolID, "").Group, records)
+	if err != nil {
+		return err
+	}
+	ops := []kv.Op{still}
+	for i, n := range names {
+		s, err := fresh[n].onto(olds[i])
 		if err != nil {
 			return err
 		}
-		ops := make([]kv.Op, len(names))
-		for i, n := range names {
-			s, err := fresh[n].onto(olds[i])
-			if err != nil {
-				return err
-			}
-			ttl := time.Unix(int64(s.expires), 0).Sub(now)
-			if ttl <= 0 {
-				return mmrerr.PackageInvalid
-			}
-			ops[i] = kv.Op{Key: poolKey(poolID, records[i]), Value: s.marshal(), TTL: ttl, Check: true, Old: olds[i].Version}
+		ttl := time.Unix(int64(s.expires), 0).Sub(now)
+		if ttl <= 0 {
+			return mmrerr.PackageInvalid
 		}
-		if _, err := r.cfg.Packages.Apply(ctx, ops); !errors.Is(err, kv.ErrConflict) {
-			return err
-		}
+		ops = append(ops, kv.Op{Key: poolKey(poolID, records[i]), Value: s.marshal(), TTL: ttl, Check: true, Old: olds[i].Version})
 	}
+	_, err = r.cfg.Packages.Apply(ctx, ops)
+	return err
 }
 
 // onto returns the set with its packages added to the record that is there. A
-// set that was served is not completed any more.
+// set that was served is not completed any more; that it comes again, because
+// the answer to its upload was lost, changes nothing.
 func (s *packageSet) onto(rec kv.Record) (*packageSet, error) {
 	if rec.Version == 0 {
 		return s, nil
@@ -239,8 +256,16 @@ func (s *packageSet) onto(rec kv.Record) (*packageSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old.used > 0 || old.lastResort != s.lastResort || old.suite != s.suite || old.credentialType != s.credentialType {
+	if old.lastResort != s.lastResort || old.suite != s.suite || old.credentialType != s.credentialType {
 		return nil, mmrerr.PackageInvalid
+	}
+	if old.used > 0 {
+		for slot, kp := range s.packages {
+			if !bytes.Equal(old.packages[slot], kp) {
+				return nil, mmrerr.PackageInvalid
+			}
+		}
+		return old, nil
 	}
 	maps.Copy(old.packages, s.packages)
 	old.expires = min(old.expires, s.expires)
@@ -268,23 +293,31 @@ func (r *Relay) poolList(ctx context.Context, c *gateway.Call, req *relayv1.Pool
 	return res, nil
 }
 
-// poolDelete ends a connection's consent: the pool's key goes first.
+// poolDelete ends a connection's consent. Its key and everything else of the pool
+// go in one transaction, so that nothing is left that nobody can ask for.
 func (r *Relay) poolDelete(ctx context.Context, c *gateway.Call, req *relayv1.PoolDeleteRequest) (*relayv1.PoolDeleteResponse, error) {
-	if _, _, err := r.ownedPool(ctx, c, req.GetPoolId()); err != nil {
-		return nil, err
-	}
-	if err := kv.Delete(ctx, r.cfg.Packages, poolKey(req.GetPoolId(), "pool")); err != nil {
-		return nil, err
-	}
-	for rec, err := range r.cfg.Packages.Scan(ctx, poolKey(req.GetPoolId(), "").Group, "") {
+	for {
+		_, v, err := r.ownedPool(ctx, c, req.GetPoolId())
 		if err != nil {
 			return nil, err
 		}
-		if err := kv.Delete(ctx, r.cfg.Packages, rec.Key); err != nil {
+		// What comes into the pool changes its record, or is a set that was there.
+		ops := []kv.Op{{Key: poolKey(req.GetPoolId(), namePool), Check: true, Old: v}}
+		for rec, err := range r.cfg.Packages.Scan(ctx, poolKey(req.GetPoolId(), "").Group, "") {
+			if err != nil {
+				return nil, err
+			}
+			if rec.Key != ops[0].Key {
+				ops = append(ops, kv.Op{Key: rec.Key})
+			}
+		}
+		if _, err = r.cfg.Packages.Apply(ctx, ops); err == nil {
+			return &relayv1.PoolDeleteResponse{}, nil
+		}
+		if !errors.Is(err, kv.ErrConflict) {
 			return nil, err
 		}
 	}
-	return &relayv1.PoolDeleteResponse{}, nil
 }
 
 // fetchKeyPackages serves one set: a complete unused one, else the newest
@@ -299,11 +332,15 @@ func (r *Relay) fetchKeyPackages(ctx context.Context, c *gateway.Call, req *rela
 		return nil, mmrerr.Malformed
 	}
 	id := pseudonym.PoolID(secret)
-	again := poolKey(id[:], "again/"+hex.EncodeToString(c.RequestID[:]))
-	if rec, err := r.cfg.Packages.Get(ctx, again); err == nil {
+	again := poolKey(id[:], prefixAgain+hex.EncodeToString(c.RequestID[:]))
+	rec, err := r.cfg.Packages.Get(ctx, again)
+	if err == nil {
 		return r.servedBefore(ctx, id[:], string(rec.Value))
 	}
-	rec, err := r.cfg.Packages.Get(ctx, poolKey(id[:], "pool"))
+	if !errors.Is(err, kv.ErrNotFound) {
+		return nil, err
+	}
+	rec, err = r.cfg.Packages.Get(ctx, poolKey(id[:], namePool))
 	if errors.Is(err, kv.ErrNotFound) {
 		return nil, mmrerr.NoConsent
 	}
@@ -342,7 +379,7 @@ func (r *Relay) fetchKeyPackages(ctx context.Context, c *gateway.Call, req *rela
 
 // servedBefore repeats the answer to a request that came before (SPEC.md R-66).
 func (r *Relay) servedBefore(ctx context.Context, id []byte, name string) (*relayv1.FetchKeyPackagesResponse, error) {
-	rs, err := r.cfg.Packages.GetMany(ctx, poolKey(id, "").Group, []string{"pool", prefixSet + name})
+	rs, err := r.cfg.Packages.GetMany(ctx, poolKey(id, "").Group, []string{namePool, prefixSet + name})
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +400,7 @@ func (r *Relay) servedBefore(ctx context.Context, id []byte, name string) (*rela
 // chargeFetch counts a fetch against the pool's hour (SPEC.md R-48). Over the
 // limit answers like an empty pool: it must not tell a stranger more.
 func (r *Relay) chargeFetch(ctx context.Context, id []byte, now time.Time) ([]kv.Op, error) {
-	key := poolKey(id, "fetch/"+now.UTC().Format("2006-01-02T15"))
+	key := poolKey(id, prefixFetch+now.UTC().Format("2006-01-02T15"))
 	rec, err := r.cfg.Packages.Get(ctx, key)
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return nil, err

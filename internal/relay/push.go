@@ -91,16 +91,14 @@ func (p *pusher) add(id queue.ID) {
 
 // run sends what was collected until the relay stops.
 func (p *pusher) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	t := time.NewTicker(p.cfg.Interval)
 	defer t.Stop()
 	for {
 		select {
-		case <-p.r.stopping:
+		case <-p.r.ctx.Done():
 			return
 		case <-t.C:
-			p.flush(ctx)
+			p.flush(p.r.ctx)
 		}
 	}
 }
@@ -166,15 +164,11 @@ func (r *Relay) queueSetPush(ctx context.Context, c *gateway.Call, req *relayv1.
 	if len(req.GetToken()) > maxPushToken {
 		return nil, mmrerr.Malformed
 	}
-	id, err := r.owned(ctx, c, req.GetQueueId())
-	if err != nil {
-		return nil, err
-	}
-	op := kv.Op{Key: mailboxKey(id, namePush)}
+	op := kv.Op{Key: mailboxKey(queue.ID(req.GetQueueId()), namePush)}
 	if len(req.GetToken()) > 0 {
 		op.Value = req.GetToken()
 	}
-	if _, err := r.cfg.Mailboxes.Apply(ctx, []kv.Op{op}); err != nil {
+	if err := r.setOwned(ctx, c, req.GetQueueId(), op); err != nil {
 		return nil, err
 	}
 	return &relayv1.QueueSetPushResponse{}, nil

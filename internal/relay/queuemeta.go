@@ -3,11 +3,13 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"time"
 
 	"github.com/mmrelay/mmrelay/internal/kv"
+	"github.com/mmrelay/mmrelay/pkg/mmrerr"
 	"github.com/mmrelay/mmrelay/pkg/primitive"
 	"github.com/mmrelay/mmrelay/pkg/queue"
 	"github.com/mmrelay/mmrelay/pkg/seal"
@@ -20,7 +22,11 @@ import (
 //	listener   random id of the newest listener
 //	push       the push token of its owner (push.go)
 //	gone       the mailbox was deleted: the day it happened
+//
+// and marks of mailboxes that are being made or deleted, in a group of their own
+// (unsettled.go).
 const (
+	queueIDSize  = 16
 	nameReadKey  = "key"
 	nameListener = "listener"
 	nameGone     = "gone"
@@ -38,6 +44,12 @@ func listenerKey(id queue.ID) kv.Key             { return mailboxKey(id, nameLis
 type mailboxMeta struct {
 	exists  bool
 	readKey primitive.PublicKey
+	record  kv.Record // of the read key
+}
+
+// still is the condition that the mailbox has not been deleted since.
+func (m *mailboxMeta) still() kv.Op {
+	return kv.Op{Key: m.record.Key, Value: m.record.Value, Check: true, Old: m.record.Version}
 }
 
 // nobody is a key whose private half nobody has: signatures under it are
@@ -64,7 +76,7 @@ func (r *Relay) queueMeta(ctx context.Context, id queue.ID) (mailboxMeta, error)
 	if err != nil {
 		return mailboxMeta{}, err
 	}
-	return mailboxMeta{exists: true, readKey: k}, nil
+	return mailboxMeta{exists: true, readKey: k, record: rec}, nil
 }
 
 // fate is what becomes of a delivery to a mailbox, apart from its queue.
@@ -92,19 +104,48 @@ func (r *Relay) fateOf(ctx context.Context, q seal.QueueConfig) (fate, uint32, e
 	return deliver, 0, nil
 }
 
-// createMailbox makes the queue first and its key last, so that a crash leaves
-// at most a queue that nobody can name.
-func (r *Relay) createMailbox(ctx context.Context, id queue.ID, readKey []byte, l queue.Limits) error {
-	if err := r.cfg.Queues.Create(ctx, id, l); err != nil {
-		return err
+// createMailbox makes the queue first and its key last: until then there is
+// nothing to read or to fill. The repeat of a request finds the mailbox that the
+// first attempt made (SPEC.md R-66).
+func (r *Relay) createMailbox(ctx context.Context, readKey []byte, requestID [16]byte, l queue.Limits, now time.Time) (queue.ID, error) {
+	id := make([]byte, queueIDSize)
+	_, _ = rand.Read(id) // never fails
+	first, earlier, err := kv.Once(ctx, r.cfg.Mailboxes, createdMark(readKey, requestID), marshalMark(queue.ID(id), now), 0)
+	if err != nil {
+		return "", err
 	}
-	_, err := kv.Put(ctx, r.cfg.Mailboxes, mailboxKey(id, nameReadKey), 0, bytes.Clone(readKey), 0)
-	return err
+	if !first {
+		has, _, ok := parseMark(earlier)
+		if !ok {
+			return "", errNewer
+		}
+		id = []byte(has)
+	}
+	if err := r.cfg.Queues.Create(ctx, queue.ID(id), l); err != nil && !errors.Is(err, queue.ErrExists) {
+		return "", err
+	}
+	_, err = r.cfg.Mailboxes.Apply(ctx, []kv.Op{
+		{Key: mailboxKey(queue.ID(id), nameReadKey), Value: bytes.Clone(readKey), Check: true},
+		{Key: mailboxKey(queue.ID(id), nameGone), Check: true}, // it was not deleted meanwhile
+	})
+	if errors.Is(err, kv.ErrConflict) {
+		meta, err := r.queueMeta(ctx, queue.ID(id))
+		if err == nil && !meta.exists {
+			err = mmrerr.NoConsent
+		}
+		return queue.ID(id), err
+	}
+	return queue.ID(id), err
 }
 
 // deleteMailbox removes the key first: from then on nobody reads, and
-// deliveries are answered as SPEC.md R-53 says for deleted queues.
+// deliveries are answered as SPEC.md R-53 says for deleted queues. What cannot be
+// removed at once a sweep removes, since the owner cannot ask again.
 func (r *Relay) deleteMailbox(ctx context.Context, id queue.ID, now time.Time) error {
+	mark := deletedMark(id)
+	if _, err := r.cfg.Mailboxes.Apply(ctx, []kv.Op{{Key: mark, Value: marshalMark(id, now)}}); err != nil {
+		return err
+	}
 	_, err := r.cfg.Mailboxes.Apply(ctx, []kv.Op{
 		{Key: mailboxKey(id, nameReadKey)},
 		{Key: mailboxKey(id, nameListener)},
@@ -114,5 +155,11 @@ func (r *Relay) deleteMailbox(ctx context.Context, id queue.ID, now time.Time) e
 	if err != nil {
 		return err
 	}
-	return r.cfg.Queues.Delete(ctx, id)
+	if err = r.removeRest(ctx, id); err == nil {
+		err = kv.Delete(ctx, r.cfg.Mailboxes, mark)
+	}
+	if err != nil {
+		r.cfg.Logger.Warn("removing a deleted mailbox did not work; the sweep will repeat it", "err_class", "store")
+	}
+	return nil
 }

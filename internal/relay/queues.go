@@ -2,7 +2,7 @@ package relay
 
 import (
 	"context"
-	"crypto/rand"
+	"errors"
 	"time"
 
 	relayv1 "github.com/mmrelay/mmrelay/gen/mmr/relay/v1"
@@ -32,28 +32,46 @@ func (r *Relay) queueCreate(ctx context.Context, c *gateway.Call, req *relayv1.Q
 	if d := time.Duration(req.GetMaxAgeDays()) * 24 * time.Hour; d > 0 && d < limits.MaxAge {
 		limits.MaxAge = d // the receiver may shorten, never lengthen
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails
-	if err := r.createMailbox(ctx, queue.ID(id), req.GetReadKey(), limits); err != nil {
+	id, err := r.createMailbox(ctx, req.GetReadKey(), c.RequestID, limits, c.Now)
+	if err != nil {
 		return nil, err
 	}
-	return &relayv1.QueueCreateResponse{QueueId: id}, nil
+	return &relayv1.QueueCreateResponse{QueueId: []byte(id)}, nil
 }
 
 // owned authenticates a mailbox's owner. Unknown mailboxes and wrong keys
 // answer alike, after the same work (SPEC.md R-67).
 func (r *Relay) owned(ctx context.Context, c *gateway.Call, id []byte) (queue.ID, error) {
-	if len(id) != 16 {
-		return "", mmrerr.Malformed
+	_, err := r.ownedMeta(ctx, c, id)
+	return queue.ID(id), err
+}
+
+func (r *Relay) ownedMeta(ctx context.Context, c *gateway.Call, id []byte) (mailboxMeta, error) {
+	if len(id) != queueIDSize {
+		return mailboxMeta{}, mmrerr.Malformed
 	}
 	meta, err := r.queueMeta(ctx, queue.ID(id))
 	if err != nil {
-		return "", err
+		return mailboxMeta{}, err
 	}
 	if c.Verify(meta.readKey) != nil || !meta.exists {
-		return "", mmrerr.NoConsent
+		return mailboxMeta{}, mmrerr.NoConsent
 	}
-	return queue.ID(id), nil
+	return meta, nil
+}
+
+// setOwned writes a record of a mailbox for its owner, unless the mailbox is
+// deleted meanwhile: nothing of it may come back.
+func (r *Relay) setOwned(ctx context.Context, c *gateway.Call, id []byte, op kv.Op) error {
+	for {
+		meta, err := r.ownedMeta(ctx, c, id)
+		if err != nil {
+			return err
+		}
+		if _, err := r.cfg.Mailboxes.Apply(ctx, []kv.Op{meta.still(), op}); !errors.Is(err, kv.ErrConflict) {
+			return err
+		}
+	}
 }
 
 func (r *Relay) queueBlock(ctx context.Context, c *gateway.Call, req *relayv1.QueueBlockRequest) (*relayv1.QueueBlockResponse, error) {
@@ -74,7 +92,7 @@ func (r *Relay) queueBlock(ctx context.Context, c *gateway.Call, req *relayv1.Qu
 		}
 	}
 	// A handle lives as long as the longest-lived address that carries it.
-	_, err = r.cfg.Mailboxes.Apply(ctx, []kv.Op{{Key: mailboxKey(id, prefixBlock+string(req.GetHandle())), Value: []byte{1}, TTL: goneFor}})
+	err = r.setOwned(ctx, c, req.GetQueueId(), kv.Op{Key: mailboxKey(id, prefixBlock+string(req.GetHandle())), Value: []byte{1}, TTL: goneFor})
 	if err != nil {
 		return nil, err
 	}

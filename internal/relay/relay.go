@@ -101,11 +101,15 @@ type Relay struct {
 	seals    *sealCache
 	rates    *rates
 	push     *pusher // nil: no wake-ups
+
+	ctx      context.Context // of periodic work, ends with stopping
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
 	stopping chan struct{}
 	stopOnce sync.Once
 }
 
-// New builds a relay. Stop ends what it starts.
+// New builds a relay and starts its periodic work; Close ends it.
 func New(cfg Config) (*Relay, error) {
 	if cfg.Domain == "" || cfg.Keys == nil || cfg.Peers == nil || cfg.Queues == nil || cfg.Mailboxes == nil || cfg.Packages == nil || cfg.Accounts == nil {
 		return nil, errors.New("relay: incomplete configuration")
@@ -137,9 +141,11 @@ func New(cfg Config) (*Relay, error) {
 		// SPEC.md R-60: forwarding to oneself hides nothing.
 		cfg.Logger.Error("configuration: this relay's own domain is its only target: forwarding hides no address", "reason", "own-target-only")
 	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.wg.Go(r.maintain)
 	if cfg.Push.URL != "" {
 		r.push = newPusher(r, cfg.Push)
-		go r.push.run() // until Stop
+		r.wg.Go(r.push.run)
 	}
 	return r, nil
 }
@@ -167,9 +173,21 @@ func (r *Relay) RegisterPeers(s grpc.ServiceRegistrar) {
 	deliveryv1.RegisterDeliveryServiceServer(s, &DeliveryService{r: r})
 }
 
-// Stop ends wake-ups, and listening streams with a reason, so that a graceful
+// Stop ends periodic work, and listening streams with a reason, so that a graceful
 // stop need not wait for them.
-func (r *Relay) Stop() { r.stopOnce.Do(func() { close(r.stopping) }) }
+func (r *Relay) Stop() {
+	r.stopOnce.Do(func() {
+		close(r.stopping)
+		r.cancel()
+	})
+}
+
+// Close stops the relay and waits for its periodic work: afterwards it uses its
+// stores for calls under way only.
+func (r *Relay) Close() {
+	r.Stop()
+	r.wg.Wait()
+}
 
 // Ready reports whether the relay can do its work: its stores answer and it has
 // valid keys.
