@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mmrelay/mmrelay/internal/hub"
+	"github.com/mmrelay/mmrelay/internal/relay"
 	"github.com/mmrelay/mmrelay/internal/store"
 	"github.com/mmrelay/mmrelay/pkg/queue/audit"
 )
@@ -133,7 +134,11 @@ func (k *storeFreeze) Run(e *env) error {
 }
 
 // inspectors know the rows of each kind beyond what backends know.
-var inspectors = map[string]store.Inspector{"hub": hub.Inspector{}}
+var inspectors = func() map[string]store.Inspector {
+	all := relay.Inspectors()
+	all["hub"] = hub.Inspector{}
+	return all
+}()
 
 type storeCheck struct {
 	Store storeArg `arg:"" help:"A store as --store of a daemon names it, @FILE with that in its first line, or pebble:BACKUP."`
