@@ -48,6 +48,7 @@ func describe(r client.RoomInfo) string {
 	}{
 		{r.Forked, " FORKED BY THE HUB"},
 		{r.Locked, " LOCKED BY A MEMBER: make a new room"},
+		{r.Gone, " GONE: the hub does not know you as a member"},
 		{r.Stuck, " STUCK: trying to join it again"},
 		{r.Suspect, " SUSPECT: hub and a member broke the rules; see 'mmr room continue'"},
 	} {
@@ -207,6 +208,8 @@ func sentence(ev client.Event) string {
 		return ev.Room + "  a commit could not be processed; trying to join again"
 	case client.KindLocked:
 		return ev.Room + "  WARNING: a member has locked this room; make a new one"
+	case client.KindGone:
+		return ev.Room + "  WARNING: the hub does not know you as a member any more; you were removed while your mailbox was full, or it has lost the room"
 	case client.KindSuspect:
 		return ev.Room + "  WARNING: the hub let a member break the rules of this room; nothing is sent until 'mmr room continue'"
 	}

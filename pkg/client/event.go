@@ -23,6 +23,7 @@ const (
 	KindStuck     Kind = "stuck"     // a commit could not be processed; the client tries to come back
 	KindSuspect   Kind = "suspect"   // hub and a member broke the room's rules; nothing is sent until the user decides
 	KindLocked    Kind = "locked"    // a member made the room unusable for all others
+	KindGone      Kind = "gone"      // the hub says for an hour that this client is not in the room: it was removed and the mailbox was full, or the hub has lost the room
 )
 
 // Event is something that happened in a room.

@@ -259,6 +259,7 @@ func (c *Client) watchGaps(ctx context.Context) {
 			c.mu.Unlock()
 			return
 		}
+		c.seekGone(ctx)
 		now := time.Now()
 		for _, r := range c.rooms {
 			if r.st.GapSince != 0 && now.Sub(time.UnixMilli(r.st.GapSince)) >= c.opts.gapWait {

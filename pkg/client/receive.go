@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
@@ -44,7 +43,7 @@ func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
 	switch {
 	case err != nil:
 	case form == seal.FormFirst:
-		if err := c.firstContact(ctx, env, b, false); err != nil {
+		if err := c.firstContact(ctx, env, b); err != nil {
 			if err := c.postpone(env, err, b); err != nil {
 				return err
 			}
@@ -222,12 +221,11 @@ func (c *Client) retryFirst(ctx context.Context) error {
 		if !ok || time.Now().Before(h.after) {
 			continue
 		}
-		now := time.Now().Unix()
-		if !h.first() || now > h.Until {
+		if !h.first() || time.Now().Unix() > h.Until {
 			continue
 		}
 		b := make(batch)
-		if err := c.firstContact(ctx, h.Envelope, b, now > h.Until-heldFor+removalFor); err != nil {
+		if err := c.firstContact(ctx, h.Envelope, b); err != nil {
 			if err := c.store.broken(); err != nil {
 				return err
 			}
@@ -407,8 +405,8 @@ func (c *Client) catchUp(ctx context.Context, r *room) error {
 		if r.st.Removed || r.st.Forked || r.st.Locked || r.st.Stuck != nil || r.g.Status() != member.Active {
 			return nil
 		}
-		var res hubv1.CatchUpResponse
-		if err := c.roomCall(ctx, r, seal.MethodCatchUp, &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1}, &res); err != nil {
+		res, err := c.readEvents(ctx, r)
+		if err != nil {
 			return err
 		}
 		before, key := r.st.Seq, string(r.st.EAR)

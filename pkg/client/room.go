@@ -28,6 +28,7 @@ type room struct {
 	upkeepAt  time.Time // when link keys are to be read or refreshed; zero: no need
 	removeAt  time.Time // when the leave of others is to be carried out; zero: no need
 	restUntil time.Time // no upkeep before, since it failed
+	goneSince time.Time // since when the hub says that it does not know our leaf; zero: it does
 	failures  int       // of upkeep, one after another
 }
 
@@ -241,8 +242,9 @@ type RoomInfo struct {
 	// Removed says that this client is no longer a member, Forked that the hub
 	// showed it two histories, Locked that nobody can compute the room's key at the
 	// hub, Stuck that a commit could not be processed, Suspect that hub and sender
-	// of a commit broke the room's rules.
-	Removed, Forked, Locked, Stuck, Suspect bool
+	// of a commit broke the room's rules, Gone that the hub has said for an hour that
+	// this client is not in the room.
+	Removed, Forked, Locked, Stuck, Suspect, Gone bool
 }
 
 // MemberInfo is one member's leaf.
@@ -304,7 +306,7 @@ var roleNames = map[pseudonym.Role]string{
 }
 
 func (c *Client) info(r *room) RoomInfo {
-	info := RoomInfo{Room: r.st.uri(), Hub: r.st.Hub, Removed: r.st.Removed, Forked: r.st.Forked, Locked: r.st.Locked, Stuck: r.st.Stuck != nil, Suspect: r.st.Suspect}
+	info := RoomInfo{Room: r.st.uri(), Hub: r.st.Hub, Removed: r.st.Removed, Forked: r.st.Forked, Locked: r.st.Locked, Stuck: r.st.Stuck != nil, Suspect: r.st.Suspect, Gone: r.st.Gone}
 	if r.st.Removed {
 		return info
 	}

@@ -28,7 +28,6 @@ const (
 	stateVersion = 1
 	maxHeld      = 256 // SPEC.md R-75
 	heldFor      = 24 * 3600
-	removalFor   = 3600 // that a Welcome waits for the removal before it
 	maxPackages  = 1024 // SPEC.md R-72: outstanding KeyPackages
 	laterEpochs  = 32   // SPEC.md R-75
 	maxEarly     = 256  // events of a room that wait for earlier ones; more are read again
@@ -150,6 +149,7 @@ type roomState struct {
 	Sent     map[string]bool   // hashes of own messages that have not come back in the room's order
 	Forked   bool
 	Removed  bool
+	Gone     bool `json:",omitempty"` // the hub does not know our leaf, and has said so for long
 
 	Leaving *leavingState `json:",omitempty"` // a leave whose answer is not known
 	Stuck   *stuckState   `json:",omitempty"` // an accepted commit that could not be processed

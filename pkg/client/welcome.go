@@ -18,8 +18,7 @@ import (
 
 // firstContact takes the first envelope of a room: it tries the delivery keys of
 // the outstanding KeyPackages (SPEC.md R-72). What opens with none is dropped.
-// late says that it has waited long to be out of the room.
-func (c *Client) firstContact(ctx context.Context, env []byte, b batch, late bool) error {
+func (c *Client) firstContact(ctx context.Context, env []byte, b batch) error {
 	for ref, p := range c.packages {
 		key, err := p.deliveryKey()
 		if err != nil {
@@ -42,7 +41,7 @@ func (c *Client) firstContact(ctx context.Context, env []byte, b batch, late boo
 			return nil
 		}
 		if r := c.rooms[b64(e.GroupID)]; r != nil {
-			if out, err := c.outOf(ctx, r, e.Seq, late); !out || err != nil {
+			if out, err := c.outOf(ctx, r, e.Seq); !out || err != nil {
 				return err
 			}
 		}
@@ -61,9 +60,9 @@ var errStillIn = errors.New("client: still in this room")
 // ask again later. Who is in the room at seq was added a second time, and stays
 // where it is.
 //
-// The hub tells a removed leaf nothing any more, so that only the mailbox has the
-// events up to the removal. If they are late they are taken for lost.
-func (c *Client) outOf(ctx context.Context, r *room, seq uint64, late bool) (bool, error) {
+// Where the removal does not come, the Welcome counts when the hub has not known
+// the old leaf for long.
+func (c *Client) outOf(ctx context.Context, r *room, seq uint64) (bool, error) {
 	if seq <= r.st.Seq {
 		return false, nil
 	}
@@ -75,9 +74,9 @@ func (c *Client) outOf(ctx context.Context, r *room, seq uint64, late bool) (boo
 		return false, nil
 	}
 	if err == nil { // a room that is stuck, say, asks nothing
-		err = c.roomCall(ctx, r, seal.MethodCatchUp, &hubv1.CatchUpRequest{FromSeq: r.st.Seq + 1}, &hubv1.CatchUpResponse{})
+		_, err = c.readEvents(ctx, r)
 	}
-	if !late || r.st.Forked || !errors.Is(err, mmrerr.NoRoom) {
+	if !r.st.Gone || r.st.Forked || !errors.Is(err, mmrerr.NoRoom) {
 		return false, errors.Join(errStillIn, c.store.broken())
 	}
 	b := make(batch)

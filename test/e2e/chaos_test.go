@@ -374,7 +374,7 @@ func (c *chaos) history(t *testing.T, p *person) {
 	texts := make(map[string]bool)
 	for _, e := range p.events {
 		switch e.Kind {
-		case client.KindForked, client.KindLocked, client.KindSuspect, client.KindStuck:
+		case client.KindForked, client.KindLocked, client.KindSuspect, client.KindStuck, client.KindGone:
 			t.Errorf("%s: %s at %d", p.name, e.Kind, e.Seq)
 		case client.KindMessage:
 			if e.Seq <= at[e.Room] {

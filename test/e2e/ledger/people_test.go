@@ -166,7 +166,7 @@ func (x *person) handle(e client.Event) error {
 		x.book.went(name, x.name, e.Seq)
 	case client.KindConnected:
 		x.arrived("connected " + e.User)
-	case client.KindForked, client.KindStuck, client.KindSuspect, client.KindLocked:
+	case client.KindForked, client.KindStuck, client.KindSuspect, client.KindLocked, client.KindGone:
 		x.book.broken("%s: a room is %s for %s", name, e.Kind, x.name)
 	case client.KindMembers, client.KindLeft, client.KindBanned:
 	}
