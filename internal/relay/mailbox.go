@@ -21,8 +21,9 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// listenPage is how many entries are read and sent at once.
 	listenPage = 64
-	// takeoverPoll is how often a listener asks whether another replica has a newer one.
-	takeoverPoll = 5 * time.Second
+	// takeoverCheck is how often a listener that gets entries asks whether another
+	// replica has a newer one. Any other asks whenever it is woken.
+	takeoverCheck = 5 * time.Second
 )
 
 // MailboxService implements mmr.relay.v1.MailboxService: reading a mailbox with
@@ -108,11 +109,14 @@ func (s *MailboxService) handshake(stream listenStream) (*relayv1.ListenOpen, er
 }
 
 // take makes this stream the mailbox's only reader: here at once, at other
-// replicas when they next look.
+// replicas when their reader is woken.
 func (s *MailboxService) take(ctx context.Context, id queue.ID) (*listener, error) {
 	me := &listener{id: make([]byte, 16), gone: make(chan struct{})}
 	_, _ = rand.Read(me.id) // never fails
 	if _, err := s.r.cfg.Mailboxes.Apply(ctx, []kv.Op{{Key: listenerKey(id), Value: me.id, TTL: 48 * time.Hour}}); err != nil {
+		return nil, err
+	}
+	if err := s.r.cfg.Queues.Wake(ctx, id); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -157,15 +161,15 @@ func (s *MailboxService) readAcks(ctx context.Context, stream listenStream, id q
 }
 
 // serve sends entries until the client leaves, a newer listener takes over, the
-// mailbox is deleted, or the relay stops.
+// mailbox is deleted, or the relay stops. It has no clock of its own: a store that
+// others share wakes it now and then, and that is when it looks for a newer
+// listener elsewhere.
 func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queue.ID, after queue.Seq, me *listener, acks <-chan error) error {
 	wake, err := s.r.cfg.Queues.Watch(ctx, id)
 	if err != nil {
 		return err
 	}
-	poll := time.NewTicker(takeoverPoll)
-	defer poll.Stop()
-	first := true
+	first, woken, checked := true, false, time.Now()
 	for {
 		sent, err := s.page(ctx, stream, id, &after, first)
 		if errors.Is(err, queue.ErrNotFound) {
@@ -175,6 +179,12 @@ func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queu
 			return err
 		}
 		first = false
+		if woken && (!sent || time.Since(checked) >= takeoverCheck) {
+			if checked = time.Now(); s.replaced(ctx, id, me) {
+				return endStream(stream, relayv1.EndReason_END_REASON_REPLACED)
+			}
+		}
+		woken = false
 		if sent {
 			select { // more may be waiting; but leave when told to
 			case <-me.gone:
@@ -198,10 +208,7 @@ func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queu
 			if !ok {
 				return queue.ErrClosed
 			}
-		case <-poll.C:
-			if s.replaced(ctx, id, me) {
-				return endStream(stream, relayv1.EndReason_END_REASON_REPLACED)
-			}
+			woken = true
 		}
 	}
 }

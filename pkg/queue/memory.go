@@ -243,6 +243,16 @@ func (m *Memory) Stat(ctx context.Context, id ID) (Stat, error) {
 	return Stat{Entries: len(q.entries), Bytes: q.bytes, Last: q.last, Acked: q.acked, Dropped: q.dropped}, nil
 }
 
+// Wake implements Store.
+func (m *Memory) Wake(ctx context.Context, id ID) error {
+	if err := m.begin(ctx, id); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.watchers.Wake(string(id))
+	return nil
+}
+
 // Watch implements Store.
 func (m *Memory) Watch(ctx context.Context, id ID) (<-chan struct{}, error) {
 	if err := m.begin(ctx, id); err != nil {

@@ -182,6 +182,10 @@ type Store interface {
 	// after every wake-up and once after Watch. It is closed when ctx ends or the
 	// store closes. Watching a missing queue is not an error.
 	Watch(ctx context.Context, id ID) (<-chan struct{}, error)
+	// Wake wakes the watchers of a queue in all processes, as an append would: for
+	// callers that have changed something else which watchers look at. The queue need
+	// not exist. Like any wake-up it may be lost, until the next poll.
+	Wake(ctx context.Context, id ID) error
 	// Close releases the store. Calls under way end first; later ones return ErrClosed.
 	Close() error
 }

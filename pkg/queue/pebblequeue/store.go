@@ -215,6 +215,17 @@ func (s *Store) erase(b *pebble.Batch, id queue.ID, st *state) error {
 	return b.Delete(s.stateKey(id), nil)
 }
 
+// Wake implements queue.Store.
+func (s *Store) Wake(ctx context.Context, id queue.ID) error {
+	end, err := s.beginOne(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer end()
+	s.watchers.Wake(string(id))
+	return nil
+}
+
 // Watch implements queue.Store. All appends are made by this process, so that
 // no poll is needed.
 func (s *Store) Watch(ctx context.Context, id queue.ID) (<-chan struct{}, error) {

@@ -49,6 +49,7 @@ func calls(ctx context.Context, s queue.Store, id queue.ID) map[string]error {
 	errs["Ack"] = s.Ack(ctx, id, 1)
 	_, errs["Stat"] = s.Stat(ctx, id)
 	_, errs["Watch"] = s.Watch(ctx, id)
+	errs["Wake"] = s.Wake(ctx, id)
 	errs["Delete"] = s.Delete(ctx, id)
 	return errs
 }

@@ -67,6 +67,10 @@ func (f *faulty) Stat(ctx context.Context, id queue.ID) (st queue.Stat, err erro
 	return st, nil
 }
 
+func (f *faulty) Wake(ctx context.Context, id queue.ID) error {
+	return f.do("Wake", func() error { return f.Store.Wake(ctx, id) })
+}
+
 func (f *faulty) Watch(ctx context.Context, id queue.ID) (<-chan struct{}, error) {
 	if _, err := f.fault("Watch"); err != nil {
 		return nil, err

@@ -61,6 +61,11 @@ func Watch(t *testing.T, open Open) {
 	wantErr(t, "Delete", s.Delete(t.Context(), "later"), nil)
 	woken(t, early)
 
+	other := watch(t, t.Context(), s, "other")
+	wantErr(t, "Wake", s.Wake(t.Context(), "other"), nil) // without a queue
+	woken(t, other)
+	wantErr(t, "Wake", s.Wake(t.Context(), ""), queue.ErrInvalid)
+
 	// Nobody receives: appends must not wait, and the wake-ups are one.
 	for i := range 100 {
 		add(t, s, "q", entry(i), "")

@@ -233,6 +233,12 @@ func TestOneSubscriber(t *testing.T) {
 		t.Fatal(err)
 	}
 	drain("appended")
+	for i := range watchers {
+		if err := s.Wake(ctx, queue.ID(fmt.Append(nil, i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drain("woken")
 
 	s.server.Kill()
 	s.server.Restart()

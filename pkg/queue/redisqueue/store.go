@@ -280,6 +280,16 @@ func (s *Store) Stat(ctx context.Context, id queue.ID) (queue.Stat, error) {
 	}, nil
 }
 
+// Wake implements queue.Store.
+func (s *Store) Wake(ctx context.Context, id queue.ID) error {
+	end, err := s.beginOne(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return explain(s.run.Client.SPublish(ctx, s.key(id, "s"), "").Err())
+}
+
 // Watch implements queue.Store.
 func (s *Store) Watch(ctx context.Context, id queue.ID) (<-chan struct{}, error) {
 	end, err := s.beginOne(ctx, id)
