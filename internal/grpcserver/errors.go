@@ -86,6 +86,17 @@ func CodeOf(err error) mmrerr.Code {
 	return mmrerr.OK
 }
 
+// RetryAfter returns how long the refusal of a peer asks to stay away, within a
+// minute; 0 if it does not ask.
+func RetryAfter(err error) time.Duration {
+	for _, d := range status.Convert(err).Details() {
+		if r, ok := d.(*errdetails.RetryInfo); ok {
+			return min(max(r.GetRetryDelay().AsDuration(), 0), time.Minute)
+		}
+	}
+	return 0
+}
+
 // FieldError refuses a request because of one field. Its text names the field
 // and the rule, never the value.
 type FieldError struct {

@@ -25,6 +25,7 @@ type interceptors struct {
 	seconds *prometheus.HistogramVec
 	timeout time.Duration
 	calling chan struct{} // one slot per unary call under way
+	streams chan struct{} // one slot per streaming call under way
 }
 
 func newInterceptors(cfg *Config) *interceptors {
@@ -32,6 +33,7 @@ func newInterceptors(cfg *Config) *interceptors {
 		log:     cfg.Logger,
 		timeout: cfg.CallTimeout,
 		calling: make(chan struct{}, cfg.MaxCalls),
+		streams: make(chan struct{}, cfg.MaxStreamCalls),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calls_total", Help: "Calls finished, by method and gRPC code.",
 		}, []string{"method", "code"}),
@@ -55,7 +57,7 @@ func (in *interceptors) options() []grpc.ServerOption {
 	rec := recovery.WithRecoveryHandlerContext(in.recovered)
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(in.unary, recovery.UnaryServerInterceptor(rec), in.admit, in.deadline, in.mapUnary),
-		grpc.ChainStreamInterceptor(in.stream, recovery.StreamServerInterceptor(rec), in.mapStream),
+		grpc.ChainStreamInterceptor(in.stream, recovery.StreamServerInterceptor(rec), in.admitStream, in.mapStream),
 	}
 }
 
@@ -94,6 +96,18 @@ func (in *interceptors) admit(ctx context.Context, req any, info *grpc.UnaryServ
 		return next(ctx, req)
 	default:
 		return nil, StatusFrom(mmrerr.RateLimited)
+	}
+}
+
+// admitStream is admit for calls that last: they wait more than they work, so they
+// have a number of their own, and no flood of one kind stands in the way of the other.
+func (in *interceptors) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	select {
+	case in.streams <- struct{}{}:
+		defer func() { <-in.streams }()
+		return next(srv, ss)
+	default:
+		return StatusFrom(mmrerr.RateLimited)
 	}
 }
 

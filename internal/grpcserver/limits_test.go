@@ -269,3 +269,51 @@ func TestOverload(t *testing.T) {
 		t.Errorf("after the load: %v", err)
 	}
 }
+
+// TestStreamOverload: streams beyond the limit are refused with a time to wait,
+// and neither they nor those that are open stand in the way of other calls.
+func TestStreamOverload(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	addr, _ := serve(t, grpcserver.Config{MaxStreamCalls: 2})
+	c := dial(t, addr)
+	open := func() (end func(), err error) {
+		ctx, cancel := context.WithCancel(ctx)
+		s, err := healthpb.NewHealthClient(c).Watch(ctx, &healthpb.HealthCheckRequest{})
+		if err == nil {
+			_, err = s.Recv()
+		}
+		return cancel, err
+	}
+	var ends []func()
+	for range 2 {
+		end, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, end)
+	}
+	for range 5 {
+		end, err := open()
+		end()
+		if status.Code(err) != codes.ResourceExhausted || grpcserver.CodeOf(err) != mmrerr.RateLimited || grpcserver.RetryAfter(err) <= 0 {
+			t.Fatalf("a stream too many: %v", err)
+		}
+	}
+	if err := healthy(ctx, c); err != nil {
+		t.Errorf("another call: %v", err)
+	}
+	ends[0]()
+	for {
+		end, err := open()
+		defer end()
+		if err == nil {
+			break
+		}
+		if grpcserver.CodeOf(err) != mmrerr.RateLimited {
+			t.Fatal(err)
+		}
+	}
+	ends[1]()
+}

@@ -45,6 +45,9 @@ type Config struct {
 	// answered mmr/rate-limited with a time to wait, before they cost anything. 0
 	// means 4096.
 	MaxCalls int
+	// MaxStreamCalls is the number of streaming calls under way at once, answered in
+	// the same way beyond it. 0 means as many as there can be connections.
+	MaxStreamCalls int
 	// HandshakeTimeout is how long TLS and HTTP/2 may take to begin. 0 means 10 s.
 	HandshakeTimeout time.Duration
 	// MaxConnectionIdle ends connections without a call. 0 means 15 min.
@@ -83,6 +86,9 @@ func New(cfg Config) *Server {
 	if cfg.MaxCalls == 0 {
 		cfg.MaxCalls = 4096
 	}
+	if cfg.MaxStreamCalls == 0 {
+		cfg.MaxStreamCalls = cfg.MaxConnections
+	}
 	if cfg.HandshakeTimeout == 0 {
 		cfg.HandshakeTimeout = 10 * time.Second
 	}
@@ -112,7 +118,7 @@ func New(cfg Config) *Server {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(t)))
 	}
 	if cfg.SmallBuffers {
-		opts = append(opts, grpc.ReadBufferSize(2048), grpc.WriteBufferSize(4096))
+		opts = append(opts, grpc.ReadBufferSize(0), grpc.WriteBufferSize(4096), grpc.SharedWriteBuffer(true))
 	}
 	opts = append(opts, newInterceptors(&cfg).options()...)
 	opts = append(opts, cfg.Options...)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	deliveryv1 "github.com/mmrelay/mmrelay/gen/mmr/delivery/v1"
+	"github.com/mmrelay/mmrelay/internal/grpcserver"
 	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/internal/peer"
 	"github.com/mmrelay/mmrelay/pkg/codec"
@@ -40,7 +41,7 @@ func (h *Hub) dispatch(ctx context.Context, domain string) {
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			h.log.Warn("delivery interrupted, will be repeated", "err_class", "relay-out-of-reach")
-			sleep(ctx, retry.NextBackOff())
+			sleep(ctx, grpcserver.RetryAfter(err)+retry.NextBackOff())
 		}
 	}
 }

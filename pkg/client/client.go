@@ -227,8 +227,10 @@ func register(ctx context.Context, st *accountState, code string, trust *Trust, 
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing depends on it
-	res, err := relayv1.NewAccountServiceClient(conn).Register(ctx, &relayv1.RegisterRequest{
-		User: st.User, Client: st.Device, CredentialCsr: st.CredentialCSR, SessionCsr: st.SessionCSR, RegistrationCode: code,
+	res, err := retry(ctx, o.retryFor, func() (*relayv1.RegisterResponse, error) {
+		return relayv1.NewAccountServiceClient(conn).Register(ctx, &relayv1.RegisterRequest{
+			User: st.User, Client: st.Device, CredentialCsr: st.CredentialCSR, SessionCsr: st.SessionCSR, RegistrationCode: code,
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("registering: %w", err)

@@ -90,7 +90,9 @@ func (c *Client) Listen(ctx context.Context, handle func(Event) error) error {
 
 // receive keeps a stream open and takes entries from it.
 func (c *Client) receive(ctx context.Context) error {
+	again := newInterval(time.Second, 5*time.Second)
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := c.stream(ctx)
 		if errors.Is(err, ErrReplaced) {
 			return err
@@ -100,7 +102,10 @@ func (c *Client) receive(ctx context.Context) error {
 		}
 		if ctx.Err() == nil {
 			c.opts.log.Debug("mailbox stream ended, connecting again")
-			sleep(ctx, time.Second)
+			if time.Since(began) > time.Minute {
+				again.Reset()
+			}
+			sleep(ctx, again.after(err))
 		}
 	}
 	return ctx.Err()

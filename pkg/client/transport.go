@@ -12,10 +12,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	gatewayv1 "github.com/mmrelay/mmrelay/gen/mmr/gateway/v1"
@@ -308,56 +306,4 @@ func (c *Client) refusal(res *seal.Response) error {
 		}
 	}
 	return backoff.Permanent(err)
-}
-
-// retry repeats f with backoff and jitter while what fails may pass.
-func retry[T any](ctx context.Context, max time.Duration, f func() (T, error)) (T, error) {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = 100 * time.Millisecond
-	b.MaxInterval = 5 * time.Second
-	res, err := backoff.Retry(ctx, func() (T, error) {
-		v, err := f()
-		if err != nil && !passing(err) {
-			if _, ok := errors.AsType[*backoff.PermanentError](err); !ok {
-				err = backoff.Permanent(err)
-			}
-		}
-		return v, err
-	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(max))
-	if p, ok := errors.AsType[*backoff.PermanentError](err); ok {
-		err = p.Unwrap()
-	}
-	return res, err
-}
-
-// passing reports whether an error may go away by itself.
-func passing(err error) bool {
-	if _, ok := errors.AsType[*backoff.PermanentError](err); ok {
-		return false
-	}
-	if c, ok := mmrerr.Of(err); ok {
-		return c == mmrerr.Unavailable || c == mmrerr.RateLimited || c == mmrerr.Stale
-	}
-	if c := codeOf(err); c != mmrerr.OK {
-		return c == mmrerr.Unavailable || c == mmrerr.RateLimited || c == mmrerr.Malformed || c == mmrerr.Replay
-	}
-	switch status.Code(err) {
-	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
-		return true
-	}
-	return false
-}
-
-// codeOf returns the mmr code that a gRPC status carries, or OK.
-func codeOf(err error) mmrerr.Code {
-	s, ok := status.FromError(err)
-	if !ok {
-		return mmrerr.OK
-	}
-	for _, d := range s.Details() {
-		if e, ok := d.(*typesv1.Error); ok {
-			return mmrerr.Code(e.GetCode())
-		}
-	}
-	return mmrerr.OK
 }
