@@ -60,7 +60,7 @@ func (s *AccountService) PublishConnectionPackages(ctx context.Context, req *rel
 		return nil, err
 	}
 	if stored+len(req.GetPackages()) > 2*maxPackages {
-		return nil, mmrerr.Limit
+		return nil, mmrerr.Limit // before the indexes are written
 	}
 	ops := []kv.Op{{Key: done, Value: []byte{1}, TTL: publishedFor}}
 	for _, p := range packages {
@@ -75,10 +75,11 @@ func (s *AccountService) PublishConnectionPackages(ctx context.Context, req *rel
 		}
 		ops = append(ops, kv.Op{Key: accountKey(a.user, name), Value: p.raw, TTL: p.ttl})
 	}
-	if _, err := s.r.cfg.Accounts.Apply(ctx, ops); err != nil {
+	box := quota{store: s.r.cfg.Accounts, guard: accountKey(a.user, nameAccount), prefix: prefixPackage + "/", max: 2 * maxPackages}
+	if stored, err = box.add(ctx, ops...); err != nil {
 		return nil, err
 	}
-	return &relayv1.PublishConnectionPackagesResponse{Stored: uint32(stored + len(req.GetPackages()))}, nil
+	return &relayv1.PublishConnectionPackagesResponse{Stored: uint32(stored)}, nil
 }
 
 // publication names a request by its packages.
@@ -249,23 +250,13 @@ func (r *Relay) sendConnectionRequest(ctx context.Context, _ *gateway.Call, req 
 		return nil, err
 	}
 	user := string(rec.Value)
-	n := 0
-	for _, err := range r.cfg.Accounts.Scan(ctx, accountKey(user, "").Group, prefixWaiting+"/") {
-		if err != nil {
-			return nil, err
-		}
-		if n++; n >= r.cfg.Limits.ConnectionBox {
-			return res, nil
-		}
-	}
 	value := slices.Concat(req.GetPackageRef(), req.GetSealed())
 	// Its own hash, so that a repeat is no second request, and the order of arrival
 	// is not kept.
 	id := sha256.Sum256(value)
-	_, err = r.cfg.Accounts.Apply(ctx, []kv.Op{{
-		Key: accountKey(user, prefixWaiting+"/"+hex.EncodeToString(id[:16])), Value: value, TTL: requestLifetime,
-	}})
-	if err != nil {
+	box := quota{store: r.cfg.Accounts, guard: accountKey(user, nameAccount), prefix: prefixWaiting + "/", max: r.cfg.Limits.ConnectionBox}
+	_, err = box.add(ctx, kv.Op{Key: accountKey(user, prefixWaiting+"/"+hex.EncodeToString(id[:16])), Value: value, TTL: requestLifetime})
+	if err != nil && !errors.Is(err, mmrerr.Limit) && !errors.Is(err, kv.ErrNotFound) {
 		return nil, err
 	}
 	return res, nil

@@ -82,17 +82,12 @@ func (r *Relay) queueBlock(ctx context.Context, c *gateway.Call, req *relayv1.Qu
 	if err != nil {
 		return nil, err
 	}
-	n := 0
-	for _, err := range r.cfg.Mailboxes.Scan(ctx, mailboxKey(id, "").Group, prefixBlock) {
-		if err != nil {
-			return nil, err
-		}
-		if n++; n >= maxBlocks {
-			return nil, mmrerr.Limit
-		}
-	}
+	blocks := quota{store: r.cfg.Mailboxes, guard: mailboxKey(id, nameReadKey), prefix: prefixBlock, max: maxBlocks}
 	// A handle lives as long as the longest-lived address that carries it.
-	err = r.setOwned(ctx, c, req.GetQueueId(), kv.Op{Key: mailboxKey(id, prefixBlock+string(req.GetHandle())), Value: []byte{1}, TTL: goneFor})
+	_, err = blocks.add(ctx, kv.Op{Key: mailboxKey(id, prefixBlock+string(req.GetHandle())), Value: []byte{1}, TTL: goneFor})
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, mmrerr.NoConsent // deleted meanwhile: nothing of it may come back
+	}
 	if err != nil {
 		return nil, err
 	}
