@@ -117,8 +117,8 @@ func New(cfg Config) *Server {
 		t.MinVersion = tls.VersionTLS13
 		opts = append(opts, grpc.Creds(credentials.NewTLS(t)))
 	}
-	if cfg.SmallBuffers {
-		opts = append(opts, grpc.ReadBufferSize(0), grpc.WriteBufferSize(4096), grpc.SharedWriteBuffer(true))
+	if cfg.SmallBuffers { // write buffers are shared by all connections anyway
+		opts = append(opts, grpc.ReadBufferSize(0), grpc.WriteBufferSize(4096))
 	}
 	opts = append(opts, newInterceptors(&cfg).options()...)
 	opts = append(opts, cfg.Options...)
