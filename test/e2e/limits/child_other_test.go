@@ -1,0 +1,7 @@
+//go:build !linux
+
+package limits_test
+
+import "syscall"
+
+func childOfTest() *syscall.SysProcAttr { return nil }
