@@ -467,6 +467,6 @@ func (c *Client) sendJoin(ctx context.Context, r *room, signer leafSigner, entri
 		b.del(recWant + r.id())
 	}
 	c.plan(r)
-	c.unhold(ctx, b)
+	c.unhold(ctx, r, b)
 	return c.store.Write(b)
 }

@@ -49,7 +49,7 @@ func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
 			}
 		}
 	default:
-		if err := c.open(ctx, env, b, true); err != nil {
+		if err := c.open(ctx, env, b); err != nil {
 			return err
 		}
 	}
@@ -72,37 +72,42 @@ func (c *Client) envelope(ctx context.Context, id uint64, env []byte) error {
 }
 
 // open finds the room whose K opens an envelope of form 2 and hands the event
-// on. An envelope that fits no room is held, unless it was held before.
-func (c *Client) open(ctx context.Context, env []byte, b batch, hold bool) error {
+// on. An envelope that fits no room is held.
+func (c *Client) open(ctx context.Context, env []byte, b batch) error {
 	for _, r := range c.rooms {
-		if r.st.Removed {
-			continue
+		if done, err := c.openIn(ctx, r, env, b); done || err != nil {
+			return err
 		}
-		raw, pending := r.tryOpen(env)
-		if pending {
-			// Our own commit was accepted, and the event is on its way (SPEC.md R-77).
-			if err := c.catchUp(ctx, r); err != nil && c.store.broken() != nil {
-				return err
-			}
-			// What b has of the room, and of the mailbox, is older than what that wrote.
-			if err := c.refreshBatch(r, b); err != nil {
-				return err
-			}
-			raw, _ = r.tryOpen(env) // if the hub is out of reach, it is held
-		}
-		if raw == nil {
-			continue
-		}
-		e, err := seal.ParseEvent(raw)
-		if err != nil || string(e.GroupID) != string(r.st.GroupID) {
-			continue
-		}
-		return c.arrived(ctx, r, e, b)
-	}
-	if !hold {
-		return errors.New("client: no room for this envelope")
 	}
 	return c.hold(env, b)
+}
+
+// openIn opens an envelope with a room's K and hands the event on, if it is one
+// of that room.
+func (c *Client) openIn(ctx context.Context, r *room, env []byte, b batch) (bool, error) {
+	if r.st.Removed {
+		return false, nil
+	}
+	raw, pending := r.tryOpen(env)
+	if pending {
+		// Our own commit was accepted, and the event is on its way (SPEC.md R-77).
+		if err := c.catchUp(ctx, r); err != nil && c.store.broken() != nil {
+			return false, err
+		}
+		// What b has of the room, and of the mailbox, is older than what that wrote.
+		if err := c.refreshBatch(r, b); err != nil {
+			return false, err
+		}
+		raw, _ = r.tryOpen(env) // if the hub is out of reach, it is held
+	}
+	if raw == nil {
+		return false, nil
+	}
+	e, err := seal.ParseEvent(raw)
+	if err != nil || string(e.GroupID) != string(r.st.GroupID) {
+		return false, nil //nolint:nilerr // none of this room
+	}
+	return true, c.arrived(ctx, r, e, b)
 }
 
 // refreshBatch puts the present state of a room into a batch that is to be
@@ -172,14 +177,8 @@ func (r *room) tryOpen(env []byte) (raw []byte, pending bool) {
 	if len(r.st.K) == 0 {
 		return nil, false // a join that was not answered yet
 	}
-	k := r.deliveryKey()
-	for range laterEpochs + 1 {
-		if k.Hints(env) {
-			if raw, err := seal.OpenEnvelope(k, env); err == nil {
-				return raw, false
-			}
-		}
-		k = k.Next()
+	if raw, ok := r.laterKeys().Open(env); ok {
+		return raw, false
 	}
 	if len(r.st.PrevK) > 0 && time.Now().Unix() <= r.st.PrevUntil {
 		if s, err := primitive.ParseSecret(r.st.PrevK); err == nil {
@@ -196,14 +195,31 @@ func (r *room) tryOpen(env []byte) (raw []byte, pending bool) {
 	return nil, false
 }
 
-// unhold tries what was held again, after a room came or moved on.
-func (c *Client) unhold(ctx context.Context, b batch) {
+// laterKeys are the room's K of this epoch and of the 32 later ones.
+func (r *room) laterKeys() *seal.Lookup {
+	if k := r.deliveryKey(); r.lookup == nil || !r.lookup.Begins(k) {
+		if r.lookup != nil {
+			r.lookup.Wipe()
+		}
+		r.lookup = seal.NewLookup(k, laterEpochs)
+	}
+	return r.lookup
+}
+
+// unhold tries what was held again, after a room came or moved on: the others have
+// no more keys than when it was held.
+func (c *Client) unhold(ctx context.Context, moved *room, b batch) {
 	now := time.Now().Unix()
 	for n, h := range c.held {
 		if h.first() && now <= h.Until {
 			continue // retryFirst's
 		}
-		if now > h.Until || c.open(ctx, h.Envelope, b, false) == nil {
+		done := now > h.Until
+		if !done {
+			opened, err := c.openIn(ctx, moved, h.Envelope, b)
+			done = opened && err == nil
+		}
+		if done {
 			c.unheld(n, b)
 		}
 	}
@@ -284,7 +300,7 @@ func (c *Client) arrived(ctx context.Context, r *room, e *seal.Event, b batch) e
 		return err
 	}
 	if moved && len(c.held) > 0 {
-		c.unhold(ctx, b)
+		c.unhold(ctx, r, b)
 	}
 	return nil
 }

@@ -337,7 +337,7 @@ func (c *Client) rejoined(ctx context.Context, r *room, next *member.Group, k se
 	if err := c.emit(b, Event{Kind: KindMembers, Room: r.st.uri(), Seq: r.st.Seq, Accepted: time.UnixMilli(int64(a.GetAcceptedMs())).UTC()}); err != nil {
 		return err
 	}
-	c.unhold(ctx, b)
+	c.unhold(ctx, r, b)
 	if err := c.store.Write(b); err != nil {
 		return err
 	}

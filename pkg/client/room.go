@@ -23,6 +23,7 @@ type room struct {
 	view *treewrap.View // of the link key tree; nil: static scheme, or not read yet
 
 	revealed map[uint32]revealed // credentials opened lately
+	lookup   *seal.Lookup        // of the present K and later ones; nil: not needed yet
 
 	confirmed string    // hash of the own commit that made the current epoch
 	upkeepAt  time.Time // when link keys are to be read or refreshed; zero: no need

@@ -145,7 +145,7 @@ func (c *Client) welcomed(ctx context.Context, ref string, p *packageState, e *s
 		return err
 	}
 	c.plan(r)
-	c.unhold(ctx, b)
+	c.unhold(ctx, r, b)
 	return nil
 }
 

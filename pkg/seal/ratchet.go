@@ -51,8 +51,16 @@ func (k DeliveryKey) envelopeKey() primitive.Key128 {
 }
 
 func (k DeliveryKey) hint(nonce []byte) [hintSize]byte {
-	hk := primitive.DeriveSecret(k.k, "mmr delivery hint", nil)
+	hk := k.hintKey()
 	defer hk.Wipe()
-	sum := primitive.HMAC(hk.Bytes(), nonce)
+	return hintOf(hk, nonce)
+}
+
+func (k DeliveryKey) hintKey() primitive.Secret {
+	return primitive.DeriveSecret(k.k, "mmr delivery hint", nil)
+}
+
+func hintOf(hintKey primitive.Secret, nonce []byte) [hintSize]byte {
+	sum := primitive.HMAC(hintKey.Bytes(), nonce)
 	return [hintSize]byte(sum[:hintSize])
 }
