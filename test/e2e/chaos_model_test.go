@@ -56,8 +56,8 @@ func (c *chaos) came(p *person, room string) {
 	c.moves[place{p.name, room}] = append(c.moves[place{p.name, room}], move{info.Seq, true})
 }
 
-// lostPlace notes that a person is about to give up its place, with all that it
-// has not read yet.
+// lostPlace notes that a person is about to give up its place, for another one or
+// none, with all that it has not read yet.
 func (c *chaos) lostPlace(p *person, room string) {
 	info, err := p.Room(room)
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *chaos) stays(p *person, room string) (out []struct{ from, to uint64 }) 
 				at = last + 1
 			}
 			moves = append(moves, move{at, false})
-		case client.KindLeft: // deliveries under way ended with it
+		case client.KindLeft: // by another device
 			moves = append(moves, move{last + 1, false})
 		default:
 		}

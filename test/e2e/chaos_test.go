@@ -109,7 +109,12 @@ func (c *chaos) step(ctx context.Context, rnd *rand.Rand, p *person, n int) {
 			c.count("remove", p.Remove(ctx, room.Room, other.User()))
 		}
 	case do < 31:
-		c.count("leave", p.Leave(ctx, room.Room))
+		c.lostPlace(p, room.Room) // deliveries under way end with it
+		err := p.Leave(ctx, room.Room)
+		c.count("leave", err)
+		if err != nil {
+			c.came(p, room.Room)
+		}
 	case do < 35:
 		role := []string{"admin", "admin", "moderator", "member", "observer"}[rnd.IntN(5)]
 		c.count("role", p.SetRole(ctx, room.Room, other.User(), role))

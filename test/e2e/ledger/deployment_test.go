@@ -66,7 +66,14 @@ type deployment struct {
 	redis   *redistest.Server // nil: none that may be killed
 	cluster *redistest.Cluster
 	disk    string // small file system of the hub's store; empty: none
+
+	trustDir string
+	mortals  bool // some clients are processes that are killed
+	small    bool // mailboxes of provider b are small
 }
+
+// smallMailbox is how many envelopes a small mailbox holds.
+const smallMailbox = 24
 
 func (d *deployment) processes() []*process {
 	return append(append([]*process(nil), d.hubs...), d.relays...)
@@ -79,13 +86,16 @@ func (d *deployment) links() []*link {
 
 // deploy starts everything. store names the store of a domain; replicas is how
 // many processes each has.
-func deploy(t *testing.T, replicas int, store func(domain string) string) *deployment {
+func deploy(t *testing.T, replicas int, store func(domain string) string, shape ...func(*deployment)) *deployment {
 	t.Helper()
 	s, err := makeShared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &deployment{tb: t, clients: make(map[string]*link)}
+	d := &deployment{tb: t, clients: make(map[string]*link), trustDir: s.trust}
+	for _, f := range shape {
+		f(d)
+	}
 	if d.trust, err = client.LoadTrust(s.trust); err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +141,9 @@ func deploy(t *testing.T, replicas int, store func(domain string) string) *deplo
 			}
 			own = append(own, "--peer-listen", "127.0.0.1:0", "--peer-addr-file", filepath.Join(place(domain, i), "peer"), "--registration-code-file", code, "--grace", "10m",
 				"--tokens-per-day", "1000000", "--forward-per-minute", "1000000")
+			if d.small && domain == bDomain {
+				own = append(own, "--queue-entries", fmt.Sprint(smallMailbox))
+			}
 			d.relays = append(d.relays, newProcess(t, name, place(domain, i), filepath.Join(s.bin, "relay"), own...))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 // faults is a seeded schedule of what goes wrong.
 type faults struct {
 	d     *deployment
+	p     *party
 	rnd   *rand.Rand
 	pause time.Duration // how long what stands still stands still
 	log   func(format string, args ...any)
@@ -50,6 +51,12 @@ func (f *faults) kinds() map[string]func(context.Context) {
 			sleep(ctx, f.pause/2)
 			f.d.redis.Resume()
 		}
+	}
+	if len(f.p.mortals()) > 0 {
+		k["kill -9 of clients"] = f.killClients
+	}
+	if f.d.small {
+		k[fullMailbox] = f.overflow
 	}
 	if *skew {
 		k["clock of a process 5 min off"] = f.wrongClock

@@ -40,6 +40,13 @@ var (
 const settleFor = 3 * time.Minute
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(appEnv); config != "" {
+		if err := app(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	code := m.Run()
 	if madeRoot != "" {
@@ -60,7 +67,8 @@ func TestReplicas(t *testing.T) {
 }
 
 // TestSingleMachine: one hub and two relays with embedded stores. The hub's is on
-// a small file system that fills up, where one can be made.
+// a small file system that fills up, where one can be made; the mailboxes of one
+// provider are small, and those of people who are away for long overflow.
 func TestSingleMachine(t *testing.T) {
 	wanted(t)
 	dir := t.TempDir()
@@ -70,7 +78,7 @@ func TestSingleMachine(t *testing.T) {
 			return "pebble:" + filepath.Join(disk, "store")
 		}
 		return "pebble:" + filepath.Join(dir, domain)
-	})
+	}, func(d *deployment) { d.small = true })
 	d.disk = disk
 	run(t, d, *duration/2)
 }
@@ -93,9 +101,10 @@ func run(t *testing.T, d *deployment, duration time.Duration) {
 		t.Logf("%6.1fs "+format, append([]any{time.Since(begin).Seconds()}, args...)...)
 	}
 	say("seed %d: %v, %d clients, %d rooms", s, duration, *clients, *rooms)
+	d.mortals = true
 	p := newParty(t, d, *clients, *rooms)
 	say("everybody is in their rooms")
-	f := &faults{d: d, rnd: rand.New(rand.NewPCG(s, 1)), pause: *pause, log: say}
+	f := &faults{d: d, p: p, rnd: rand.New(rand.NewPCG(s, 1)), pause: *pause, log: say}
 	ctx, cancel := context.WithTimeout(context.Background(), duration)
 	defer cancel()
 	done := make(chan struct{})
@@ -119,10 +128,10 @@ func run(t *testing.T, d *deployment, duration time.Duration) {
 		v, differ = p.book.judge(), p.agree()
 	}
 	say("settled")
-	report(t, p, f, v, differ)
+	report(t, p, f, v, differ, p.refused(settle, t))
 }
 
-func report(t *testing.T, p *party, f *faults, v *verdict, differ []string) {
+func report(t *testing.T, p *party, f *faults, v *verdict, differ []string, refused uint64) {
 	t.Helper()
 	var commits, failed int64
 	for _, x := range p.people {
@@ -145,12 +154,13 @@ messages accepted:          %d
 commits accepted:           %d
 steps that failed:          %d
 receipts:                   %d
+refused by full mailboxes:  %d envelopes, of which their owners were told
   not readable by a guest:  %d, made in an epoch before it came
 lost:                       %d
 duplicated:                 %d
 order violations:           %d
 worst delay:                %v`,
-		f, crashes, f.stuck, v.accepted, v.unknown, v.arrived, commits, failed, v.receipts, v.before, len(v.lost), len(v.duplicated), len(v.disorder), v.worst.Round(time.Millisecond))
+		f, crashes, f.stuck, v.accepted, v.unknown, v.arrived, commits, failed, v.receipts, refused, v.before, len(v.lost), len(v.duplicated), len(v.disorder), v.worst.Round(time.Millisecond))
 	p.saidMu.Lock()
 	defer p.saidMu.Unlock()
 	for _, m := range slices.Sorted(maps.Keys(p.warned)) {
@@ -167,6 +177,9 @@ worst delay:                %v`,
 	}
 	if f.stuck > 0 {
 		t.Error("a daemon did not stop when it was asked to")
+	}
+	if refused == 0 && f.count[fullMailbox] > 0 {
+		t.Error("no mailbox was ever full")
 	}
 	if v.accepted == 0 || v.receipts == 0 {
 		t.Error("nothing was sent")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,16 +20,22 @@ import (
 // callTimeout bounds one step of a person; its outcome is unknown after that.
 const callTimeout = 40 * time.Second
 
+// options are those of all clients.
+var options = []client.Option{client.WithGapWait(2 * time.Second), client.WithRetryFor(10 * time.Second)}
+
 // person is a client that listens, and sends when it is told to.
 type person struct {
-	*client.Client
-	name  string
+	account
+	name, domain string
+
 	book  *book
 	names *sync.Map // room URI to its name in the ledger
 
 	next  map[string]int // number of the last message, by room; of the one goroutine that sends
-	mu    sync.Mutex     // guards ready
+	mu    sync.Mutex     // guards all below
 	ready map[string]chan struct{}
+	hang  context.CancelFunc // of the present Listen; nil: there is none
+	away  chan struct{}      // not nil: does not listen until it is closed
 
 	commits, failed atomic.Int64
 }
@@ -95,38 +102,96 @@ func (c *counter) Enabled(_ context.Context, l slog.Level) bool { return l >= sl
 func (c *counter) WithAttrs([]slog.Attr) slog.Handler           { return c }
 func (c *counter) WithGroup(string) slog.Handler                { return c }
 func (c *counter) Handle(_ context.Context, r slog.Record) error {
-	c.p.say(r.Message)
-	if r.Message == "a message could not be read" {
-		c.p.book.unread(c.name)
-	}
+	c.p.warn(c.name, r.Message)
 	return nil
+}
+
+// warn counts what a client complains of.
+func (p *party) warn(name, what string) {
+	p.say(what)
+	if what == "a message could not be read" {
+		p.book.unread(name)
+	}
 }
 
 // join registers a person and lets it listen.
 func (p *party) join(ctx context.Context, t *testing.T, live context.Context, i int) *person {
 	t.Helper()
 	own, partner := aDomain, bDomain
-	if i%2 == 1 {
+	if i%2 == 1 && !p.d.small || p.d.small && i > *rooms { // hosts and guests have room in their mailboxes
 		own, partner = partner, own
 	}
 	name := fmt.Sprint("p", i)
-	c, err := client.Register(ctx, client.NewMemoryStore(), client.Account{
+	acc := client.Account{
 		User: name, Device: name + "-phone", Domain: own, Relay: p.d.clients[own].addr(), Code: "let-me-in",
 		PartnerDomain: partner, Partner: p.d.clients[partner].addr(),
-	}, p.d.trust, client.WithGapWait(2*time.Second), client.WithRetryFor(10*time.Second), client.WithLogger(slog.New(&counter{p, name})))
+	}
+	x := &person{name: name, domain: own, book: p.book, names: &p.names, next: make(map[string]int), ready: make(map[string]chan struct{})}
+	if p.d.mortals && i%4 == 3 {
+		x.account = newRemote(t, appConfig{Dir: filepath.Join(t.TempDir(), name), Trust: p.d.trustDir, Account: acc}, func(n note) {
+			switch {
+			case n.Warn != "":
+				p.warn(name, n.Warn)
+			case n.Event != nil:
+				x.hear(*n.Event, n.At)
+			}
+		})
+		return x
+	}
+	c, err := client.Register(ctx, client.NewMemoryStore(), acc, p.d.trust, append(options, client.WithLogger(slog.New(&counter{p, name})))...)
 	if err != nil {
 		t.Fatalf("registering: %v", err)
 	}
-	x := &person{Client: c, name: name, book: p.book, names: &p.names, next: make(map[string]int), ready: make(map[string]chan struct{})}
+	x.account = c
 	p.wg.Go(func() {
 		for live.Err() == nil {
-			err := c.Listen(live, x.handle)
-			if live.Err() == nil && !errors.Is(err, client.ErrReplaced) {
-				time.Sleep(100 * time.Millisecond) // as a program would
+			if ctx := x.present(live); ctx != nil {
+				listen(ctx, c, func(e client.Event) error { x.hear(e, time.Now()); return nil })
 			}
 		}
 	})
 	return x
+}
+
+// present waits until a person is not away, and returns what ends when it goes.
+func (x *person) present(live context.Context) context.Context {
+	x.mu.Lock()
+	away := x.away
+	if away == nil {
+		defer x.mu.Unlock()
+		var ctx context.Context
+		ctx, x.hang = context.WithCancel(live)
+		return ctx
+	}
+	x.mu.Unlock()
+	select {
+	case <-away:
+	case <-live.Done():
+	}
+	return nil
+}
+
+// leaves lets a person not listen, nor do anything else, until it comes back.
+func (x *person) leaves() (back func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	away := make(chan struct{})
+	x.away = away
+	if x.hang != nil {
+		x.hang()
+	}
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.away = nil
+		close(away)
+	}
+}
+
+func (x *person) isAway() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.away != nil
 }
 
 // arrival is closed when an event of that kind about that room or user came.
@@ -150,14 +215,15 @@ func (x *person) arrived(what string) {
 	}
 }
 
-func (x *person) handle(e client.Event) error {
+// hear notes what a client was told.
+func (x *person) hear(e client.Event, at time.Time) {
 	name := e.Room
 	if n, ok := x.names.Load(e.Room); ok {
 		name = n.(string)
 	}
 	switch e.Kind {
 	case client.KindMessage:
-		x.book.got(name, x.name, string(e.Data), e.Seq, time.Now())
+		x.book.got(name, x.name, string(e.Data), e.Seq, at)
 		x.arrived("message " + string(e.Data))
 	case client.KindJoined:
 		x.book.came(name, x.name, e.Seq)
@@ -170,7 +236,6 @@ func (x *person) handle(e client.Event) error {
 		x.book.broken("%s: a room is %s for %s", name, e.Kind, x.name)
 	case client.KindMembers, client.KindLeft, client.KindBanned:
 	}
-	return nil
 }
 
 func wait(ctx context.Context, t *testing.T, what string, c <-chan struct{}) {
@@ -284,6 +349,9 @@ func (p *party) talk(ctx context.Context, seed uint64, rate float64) {
 // step is what a person does next in a room. It is not cut off when the time is
 // up: what it began has an outcome.
 func (p *party) step(x *person, r *room, rnd *rand.Rand) {
+	if x.isAway() {
+		return
+	}
 	ctx := context.Background()
 	var err error
 	commit := true
