@@ -472,6 +472,10 @@ func (c *Client) forgetRoom(r *room, b batch) error {
 		h.after = time.Time{}
 	}
 	r.g.Retire(nil)
+	if r.lookup != nil {
+		r.lookup.Wipe()
+		r.lookup = nil
+	}
 	id := r.id()
 	b.del(recPublic + id)
 	b.del(recPrivate + id)

@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"bytes"
 	"crypto/subtle"
 
 	"github.com/mmrelay/mmrelay/pkg/primitive"
@@ -31,7 +30,7 @@ func NewLookup(k DeliveryKey, later int) *Lookup {
 
 // Begins reports whether it begins with this key.
 func (l *Lookup) Begins(k DeliveryKey) bool {
-	return l.first.epoch == k.epoch && bytes.Equal(l.first.k.Bytes(), k.k.Bytes())
+	return l.first.epoch == k.epoch && subtle.ConstantTimeCompare(l.first.k.Bytes(), k.k.Bytes()) == 1
 }
 
 // Open opens an envelope under the key whose hint it has, if it is one of these.
