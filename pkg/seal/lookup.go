@@ -30,7 +30,7 @@ func NewLookup(k DeliveryKey, later int) *Lookup {
 
 // Begins reports whether it begins with this key.
 func (l *Lookup) Begins(k DeliveryKey) bool {
-	return l.first.epoch == k.epoch && subtle.ConstantTimeCompare(l.first.k.Bytes(), k.k.Bytes()) == 1
+	return l.first.epoch == k.epoch && l.first.k.Equal(k.k)
 }
 
 // Open opens an envelope under the key whose hint it has, if it is one of these.
