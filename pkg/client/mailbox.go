@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -184,7 +185,7 @@ func (c *Client) prove(s relayv1.MailboxService_ListenClient) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Send(&relayv1.ListenRequest{Message: &relayv1.ListenRequest_Open{Open: &relayv1.ListenOpen{QueueId: id, After: cursor}}}); err != nil {
+	if err := send(s, &relayv1.ListenRequest{Message: &relayv1.ListenRequest_Open{Open: &relayv1.ListenOpen{QueueId: id, After: cursor}}}); err != nil {
 		return err
 	}
 	res, err := s.Recv()
@@ -195,7 +196,19 @@ func (c *Client) prove(s relayv1.MailboxService_ListenClient) error {
 	if err := proof.Sign(seal.AuthQueue, 0, key); err != nil {
 		return err
 	}
-	return s.Send(&relayv1.ListenRequest{Message: &relayv1.ListenRequest_Proof{Proof: &relayv1.ListenProof{Signature: proof.Auth.Signature}}})
+	return send(s, &relayv1.ListenRequest{Message: &relayv1.ListenRequest_Proof{Proof: &relayv1.ListenProof{Signature: proof.Auth.Signature}}})
+}
+
+// send sends on a mailbox stream. The error of a stream that has ended is what it
+// ended with: gRPC's Send does not tell.
+func send(s relayv1.MailboxService_ListenClient, m *relayv1.ListenRequest) error {
+	err := s.Send(m)
+	for errors.Is(err, io.EOF) {
+		if _, end := s.Recv(); end != nil {
+			return end
+		}
+	}
+	return err
 }
 
 // take stores what a batch brought, then acknowledges it.
@@ -204,7 +217,7 @@ func (c *Client) take(ctx context.Context, s relayv1.MailboxService_ListenClient
 		if err := c.envelope(ctx, e.GetId(), e.GetEnvelope()); err != nil {
 			return err
 		}
-		if err := s.Send(&relayv1.ListenRequest{Message: &relayv1.ListenRequest_Ack{Ack: &relayv1.ListenAck{UpTo: e.GetId()}}}); err != nil {
+		if err := send(s, &relayv1.ListenRequest{Message: &relayv1.ListenRequest_Ack{Ack: &relayv1.ListenAck{UpTo: e.GetId()}}}); err != nil {
 			return err
 		}
 	}
