@@ -106,7 +106,7 @@ func (m *mortal) start() {
 // done says whether the step is still to be done.
 func (m *mortal) do(what string, done func() bool, step func(context.Context) error) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for range 4 {
 		if done() {
@@ -158,7 +158,7 @@ func (m *mortal) pull(ctx context.Context) {
 
 func (m *mortal) until(what string, match func(client.Event) bool) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		m.pull(ctx)

@@ -11,6 +11,7 @@ import (
 	"net/rpc"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -184,7 +185,7 @@ func app(config string) error {
 	if err != nil {
 		return err
 	}
-	opts := append(options, client.WithLogger(slog.New(n)))
+	opts := slices.Concat(options, []client.Option{client.WithLogger(slog.New(n))})
 	c, err := client.Open(store, trust, opts...)
 	if errors.Is(err, client.ErrNoAccount) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
