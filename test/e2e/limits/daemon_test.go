@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,7 +62,8 @@ type daemon struct {
 	cmd    *exec.Cmd
 }
 
-// start starts a daemon on a store and waits until it can do its work.
+// start starts a daemon on a store, on any port unless args say otherwise, and waits
+// until it can do its work.
 func start(t *testing.T, domain, store string, args ...string) *daemon {
 	t.Helper()
 	s, err := makeShared()
@@ -72,11 +74,17 @@ func start(t *testing.T, domain, store string, args ...string) *daemon {
 	program := "hub"
 	all := []string{
 		"--domain", domain, "--keys", filepath.Join(s.root, "keys", domain), "--peer-ca", filepath.Join(s.trust, "operators.pem"), "--no-rotate-keys",
-		"--store", store, "--listen", "127.0.0.1:0", "--addr-file", d.file("addr"), "--admin-file", d.file("admin"), "--log-level", "warn",
+		"--store", store, "--addr-file", d.file("addr"), "--admin-file", d.file("admin"), "--log-level", "warn",
 	}
 	if roles[domain] == keys.Provider {
 		program = "relay"
-		all = append(all, "--peer-listen", "127.0.0.1:0", "--peer-addr-file", d.file("peer"), "--open-registration", "--tokens-per-day", "1000000")
+		all = append(all, "--peer-addr-file", d.file("peer"), "--open-registration", "--tokens-per-day", "1000000")
+		if !slices.Contains(args, "--peer-listen") {
+			all = append(all, "--peer-listen", "127.0.0.1:0")
+		}
+	}
+	if !slices.Contains(args, "--listen") {
+		all = append(all, "--listen", "127.0.0.1:0")
 	}
 	log, err := os.Create(d.file("log"))
 	if err != nil {
@@ -153,22 +161,25 @@ func (d *daemon) panicked() string {
 	return ""
 }
 
-// metric reads one of the daemon's metrics, 0 if it is not there.
-func (d *daemon) metric(t *testing.T, name string) float64 {
+// metric adds up the series of one of the daemon's metrics whose labels have some
+// text, 0 if there is none.
+func (d *daemon) metric(t *testing.T, name string, label ...string) (sum float64) {
 	t.Helper()
 	text, err := fetch("http://" + d.address(t, "admin") + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(text)
-	if m == nil {
-		return 0
+	for _, m := range regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(name)+`(\{.*\})? (\S+)$`).FindAllSubmatch(text, -1) {
+		if slices.ContainsFunc(label, func(l string) bool { return !bytes.Contains(m[1], []byte(l)) }) {
+			continue
+		}
+		v, err := strconv.ParseFloat(string(m[2]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += v
 	}
-	v, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return sum
 }
 
 // memory returns what the process has resident now, and had at most, in bytes.
