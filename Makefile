@@ -41,6 +41,7 @@ test: redis vectors ## All tests under the race detector; installs redis-server 
 	go test -timeout 15m ./pkg/mls/member
 	go test -timeout 10m -run 'TestVirtual' ./test/e2e
 	go test -timeout 5m -run 'TestTornLog|TestKill|TestDiskUse' ./pkg/queue/pebblequeue
+	go test -timeout 15m ./test/e2e/limits
 
 .PHONY: test-short
 test-short: ## Tests without the race detector and without the slow ones
@@ -63,6 +64,10 @@ chaos: ## All services and six people who do random things, under the race detec
 
 .PHONY: check
 check: checkgenerate proto-lint lint vet test ledger-short fuzz charttest interop oracle ## Everything CI checks
+
+.PHONY: bench-listeners
+bench-listeners: redis ## Memory and idle processor time of a relay with 10,000 listeners, one TLS connection each
+	go test -count=1 -timeout 30m -v -run '^TestListeners$$' ./test/e2e/limits -listeners 10000 -idle 60s
 
 .PHONY: bench-queue
 bench-queue: redis ## Mailboxes: appends beside raw XADD of the same bytes, memory per envelope
