@@ -59,6 +59,7 @@ func bubbleKeys(t *testing.T) string {
 type delivered struct {
 	deliveryv1.UnimplementedDeliveryServiceServer
 	answer func(address string, nth int) byte // for the n-th item that comes to an address
+	refuse func() error                       // of a stream; nil: none is
 
 	mu      sync.Mutex // guards all below
 	came    map[string]int
@@ -68,6 +69,11 @@ type delivered struct {
 }
 
 func (d *delivered) Deliver(s deliveryv1.DeliveryService_DeliverServer) error {
+	if d.refuse != nil {
+		if err := d.refuse(); err != nil {
+			return err
+		}
+	}
 	for {
 		req, err := s.Recv()
 		if err != nil {
