@@ -63,7 +63,7 @@ chaos: ## All services and six people who do random things, under the race detec
 	CHAOS_TIME=$(CHAOS_TIME) go test -race -count=1 -timeout 20m -run '^TestChaos$$' ./test/e2e
 
 .PHONY: check
-check: checkgenerate proto-lint lint vet test ledger-short fuzz charttest interop oracle ## Everything CI checks
+check: checkgenerate proto-lint lint vet test chaos ledger-short fuzz charttest interop oracle ## Everything CI checks
 
 .PHONY: bench-listeners
 bench-listeners: redis ## Memory and idle processor time of a relay with 10,000 listeners, one TLS connection each
