@@ -60,6 +60,7 @@ type walked struct {
 	rows  map[string]int // envelopes that it makes, by destination
 	after func() error   // what works when it has worked
 	again mmrerr.Code    // what a repeat may be answered besides
+	cut   func()         // looks at the stores where it was cut; nil: nobody does
 }
 
 // walk cuts the way of a request at every write, before and after it was carried
@@ -90,6 +91,13 @@ func walk(t *testing.T, prepare func(w *world) (alice *party, r walked)) {
 		}
 		if p.Halt {
 			w.h.Close()
+		}
+		if r.cut != nil {
+			w.store.Store = plain // without counting
+			r.cut()
+			w.store.Store = &walkKV{plain, kvtest.Faulty(plain, p.Fault)}
+		}
+		if p.Halt {
 			p.Heal()
 			w.restartWith(queuetest.Faulty(w.outbox, p.Fault))
 		}
@@ -173,7 +181,7 @@ func TestWalk(t *testing.T) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			return nil, walked{k, req, new(hubv1.CreateRoomResponse), nil, events(alice, 0, 0), mmrerr.OK}
+			return nil, walked{k, req, new(hubv1.CreateRoomResponse), nil, events(alice, 0, 0), mmrerr.OK, nil}
 		})
 	})
 	t.Run("Update with an Add", func(t *testing.T) {
@@ -182,7 +190,7 @@ func TestWalk(t *testing.T) {
 			alice.add("a.example")
 			id := w.identity(leafSpec{user: w.id("b.example", pseudonym.User)})
 			s := alice.stage(commit{adds: []*member.KeyPackage{w.keyPackage(id, false)}, linkKeys: []*identity{id}})
-			return alice, walked{s.call, s.req, new(hubv1.UpdateResponse), map[string]int{"a.example": 2, "b.example": 1}, events(alice, 0, 2), mmrerr.OK}
+			return alice, walked{s.call, s.req, new(hubv1.UpdateResponse), map[string]int{"a.example": 2, "b.example": 1}, events(alice, 0, 2), mmrerr.OK, nil}
 		})
 	})
 	t.Run("Update with another key at rest", func(t *testing.T) {
@@ -194,7 +202,7 @@ func TestWalk(t *testing.T) {
 			return alice, walked{s.call, s.req, new(hubv1.UpdateResponse), map[string]int{"a.example": 1, "b.example": 2}, func() error {
 				alice.ear = s.ear
 				return events(alice, 4, 0)()
-			}, mmrerr.OK}
+			}, mmrerr.OK, nil}
 		})
 	})
 	t.Run("Update with a leave", func(t *testing.T) {
@@ -206,7 +214,7 @@ func TestWalk(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			// A leaver may do nothing more, step 3, before repeats are looked for, step 4.
-			return alice, walked{bob.call(seal.MethodUpdate), &hubv1.UpdateRequest{Proposals: [][]byte{m}}, new(hubv1.UpdateResponse), map[string]int{"a.example": 1}, events(alice, 0, 2), mmrerr.Leaving}
+			return alice, walked{bob.call(seal.MethodUpdate), &hubv1.UpdateRequest{Proposals: [][]byte{m}}, new(hubv1.UpdateResponse), map[string]int{"a.example": 1}, events(alice, 0, 2), mmrerr.Leaving, nil}
 		})
 	})
 	t.Run("ExternalJoin", func(t *testing.T) {
@@ -216,14 +224,14 @@ func TestWalk(t *testing.T) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			return alice, walked{k, req, new(hubv1.ExternalJoinResponse), map[string]int{"a.example": 1}, events(alice, 0, 2), mmrerr.OK}
+			return alice, walked{k, req, new(hubv1.ExternalJoinResponse), map[string]int{"a.example": 1}, events(alice, 0, 2), mmrerr.OK, nil}
 		})
 	})
 	t.Run("Submit", func(t *testing.T) {
 		walk(t, func(w *world) (*party, walked) {
 			alice := w.room(sealed)
 			alice.add("b.example")
-			return alice, walked{alice.call(seal.MethodSubmit), &hubv1.SubmitRequest{Message: alice.message("once")}, new(hubv1.SubmitResponse), map[string]int{"b.example": 1}, events(alice, 0, 2), mmrerr.OK}
+			return alice, walked{alice.call(seal.MethodSubmit), &hubv1.SubmitRequest{Message: alice.message("once")}, new(hubv1.SubmitResponse), map[string]int{"b.example": 1}, events(alice, 0, 2), mmrerr.OK, nil}
 		})
 	})
 	t.Run("WrapRefresh", func(t *testing.T) {
@@ -231,7 +239,7 @@ func TestWalk(t *testing.T) {
 			alice := w.room(sealed)
 			alice.add("b.example")
 			d, _ := w.write(alice.view, treeWrite{full: true, policy: roomOf(w.t, alice.g.Public())}, alice.g.Public(), alice.g.Export, nil)
-			return alice, walked{alice.call(seal.MethodWrapRefresh), &hubv1.WrapRefreshRequest{Delta: deltaBytes(w.t, d)}, new(hubv1.WrapRefreshResponse), map[string]int{"b.example": 1}, events(alice, 0, 2), mmrerr.OK}
+			return alice, walked{alice.call(seal.MethodWrapRefresh), &hubv1.WrapRefreshRequest{Delta: deltaBytes(w.t, d)}, new(hubv1.WrapRefreshResponse), map[string]int{"b.example": 1}, events(alice, 0, 2), mmrerr.OK, nil}
 		})
 	})
 	t.Run("PutGroupInfo", func(t *testing.T) {
@@ -241,7 +249,7 @@ func TestWalk(t *testing.T) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			return alice, walked{alice.call(seal.MethodPutGroupInfo), &hubv1.PutGroupInfoRequest{GroupInfo: info}, new(hubv1.PutGroupInfoResponse), nil, events(alice, 0, 0), mmrerr.OK}
+			return alice, walked{alice.call(seal.MethodPutGroupInfo), &hubv1.PutGroupInfoRequest{GroupInfo: info}, new(hubv1.PutGroupInfoResponse), nil, events(alice, 0, 0), mmrerr.OK, nil}
 		})
 	})
 	t.Run("PutSeals", func(t *testing.T) {
@@ -255,7 +263,7 @@ func TestWalk(t *testing.T) {
 					return errors.New("not three seals are stored")
 				}
 				return err
-			}, mmrerr.OK}
+			}, mmrerr.OK, nil}
 		})
 	})
 	t.Run("JoinState", func(t *testing.T) {
@@ -264,7 +272,7 @@ func TestWalk(t *testing.T) {
 			bob := alice.add("b.example")
 			c := bob.call(seal.MethodJoinState)
 			c.kind, c.leaf = seal.AuthNewLeaf, 0
-			return alice, walked{c, &hubv1.JoinStateRequest{Epoch: 1, SignatureKey: bob.signer.Public()}, new(hubv1.JoinStateResponse), nil, events(bob, 0, 0), mmrerr.OK}
+			return alice, walked{c, &hubv1.JoinStateRequest{Epoch: 1, SignatureKey: bob.signer.Public()}, new(hubv1.JoinStateResponse), nil, events(bob, 0, 0), mmrerr.OK, nil}
 		})
 	})
 	t.Run("ReportCommit", func(t *testing.T) {
@@ -272,7 +280,7 @@ func TestWalk(t *testing.T) {
 			alice := w.room(sealed)
 			bob := alice.add("b.example")
 			hash := hashOf(bob.added.req.GetCommit())
-			return alice, walked{bob.call(seal.MethodReportCommit), &hubv1.ReportCommitRequest{Epoch: 0, CommitHash: hash}, new(hubv1.ReportCommitResponse), map[string]int{"a.example": 1, "b.example": 1}, events(alice, 0, 2), mmrerr.OK}
+			return alice, walked{bob.call(seal.MethodReportCommit), &hubv1.ReportCommitRequest{Epoch: 0, CommitHash: hash}, new(hubv1.ReportCommitResponse), map[string]int{"a.example": 1, "b.example": 1}, events(alice, 0, 2), mmrerr.OK, nil}
 		})
 	})
 }
