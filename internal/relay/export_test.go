@@ -29,6 +29,9 @@ const (
 	UnsettledGroup = unsettledGroup
 	NameReadKey    = nameReadKey
 	NameGone       = nameGone
+	NamePool       = namePool
+	NameAccount    = nameAccount
+	NameIndex      = nameIndex
 	NameListener   = nameListener
 	NamePush       = namePush
 	PrefixBlock    = prefixBlock

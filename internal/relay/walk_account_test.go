@@ -24,6 +24,18 @@ func (w *world) signedIn(u *user, want mmrerr.Code) {
 	}
 }
 
+func (w *world) signedInAs(u *user) { w.t.Helper(); w.signedIn(u, mmrerr.OK) }
+
+// issue has one token signed on a user's session.
+func (w *world) issue(u *user) {
+	w.t.Helper()
+	pub := w.keys.Issuer().Published(time.Now())[0].Key
+	q, err := token.NewRequest(pub, token.Challenge{Issuer: own, Audience: seal.ProviderAudience(own)})
+	w.must(err)
+	_, err = w.account(u).IssueTokens(w.t.Context(), &relayv1.IssueTokensRequest{TruncatedTokenKeyId: uint32(pub.ID().Truncated()), Blinded: [][]byte{q.Blinded()}})
+	w.must(err)
+}
+
 // taken asserts that nobody else can have the name of a client, now or later.
 func (w *world) taken(client string) {
 	w.t.Helper()

@@ -95,8 +95,7 @@ func (w *world) sound() {
 
 // kinds are the stores as a daemon has them.
 func (w *world) kinds() map[string]*store.Stores {
-	none := queue.NewMemory()
 	return map[string]*store.Stores{
-		"accounts": {KV: w.accounts, Queue: none}, "packages": {KV: w.packages, Queue: none}, "queues": {KV: w.mailboxes, Queue: w.queues},
+		"accounts": {KV: w.accounts, Queue: queue.NewMemory()}, "packages": {KV: w.packages, Queue: queue.NewMemory()}, "queues": {KV: w.mailboxes, Queue: w.queues},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +20,9 @@ import (
 
 	"github.com/mmrelay/mmrelay/internal/cli"
 	"github.com/mmrelay/mmrelay/internal/daemon"
+	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/internal/pebbledb"
+	"github.com/mmrelay/mmrelay/internal/store"
 )
 
 // Main is the TestMain of a package with scripts.
@@ -69,6 +72,7 @@ func Run(t *testing.T, dir string) {
 			"setvar":   setVar,
 			"corrupt":  corrupt,
 			"newer":    newer,
+			"lose":     lose,
 		},
 	})
 }
@@ -119,6 +123,32 @@ func newer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(pebbledb.SetVersion(db, pebbledb.Version+1))
 	ts.Check(db.Close())
+}
+
+// lose DIR KIND NAME... deletes the records of some names or groups from an embedded
+// store: as a program did that was cut before it deleted the rest.
+func lose(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: lose DIR KIND NAME...")
+	}
+	ctx := context.Background()
+	s, err := store.Open(ctx, "pebble:"+ts.MkAbs(args[0]), args[1])
+	ts.Check(err)
+	lost := 0
+	for g, err := range s.KV.Groups(ctx, "") {
+		ts.Check(err)
+		for r, err := range s.KV.Scan(ctx, g, "") {
+			ts.Check(err)
+			if slices.Contains(args[2:], g) || slices.Contains(args[2:], r.Key.Name) {
+				ts.Check(kv.Delete(ctx, s.KV, r.Key))
+				lost++
+			}
+		}
+	}
+	ts.Check(s.Close())
+	if lost == 0 {
+		ts.Fatalf("%s has no such record", args[0])
+	}
 }
 
 // setVar NAME FILE [KEY] sets a variable to the content of a file (stdout for
