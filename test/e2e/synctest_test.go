@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"sync"
@@ -16,33 +17,57 @@ import (
 	"github.com/mmrelay/mmrelay/internal/grpcserver"
 	"github.com/mmrelay/mmrelay/internal/hub"
 	"github.com/mmrelay/mmrelay/internal/keys"
-	"github.com/mmrelay/mmrelay/internal/kv"
 	"github.com/mmrelay/mmrelay/internal/peer"
 	"github.com/mmrelay/mmrelay/internal/redact"
 	"github.com/mmrelay/mmrelay/internal/relay"
+	"github.com/mmrelay/mmrelay/internal/store"
 	"github.com/mmrelay/mmrelay/pkg/client"
-	"github.com/mmrelay/mmrelay/pkg/queue"
 )
 
 // bubble is a hub and two relays over in-memory connections in one synctest
 // bubble: real TLS, real gRPC, virtual time. A day passes at once.
 type bubble struct {
-	t         *testing.T
-	dir       string
+	t     *testing.T
+	dir   string
+	trust *client.Trust
+	shape []func(*relay.Config)
+	url   string                              // of stores; each kind of each service gets its own
+	data  map[string]map[string]*store.Stores // domain -> kind; they outlive the services
+	start map[string]func() error
+	stop  map[string]func() // of services that run
+
+	mu        sync.Mutex // guards listeners
 	listeners map[string]*bufconn.Listener
-	trust     *client.Trust
-	stop      []func()
-	shape     []func(*relay.Config)
 }
 
 // dial connects to a name: "hub.example", "a.example" (peers), "a.example/clients".
 func (b *bubble) dial(ctx context.Context, name string) (net.Conn, error) {
-	return b.listeners[name].DialContext(ctx)
+	b.mu.Lock()
+	l := b.listeners[name]
+	b.mu.Unlock()
+	return l.DialContext(ctx)
+}
+
+// listen makes the listener of a name anew. Who dials it before somebody serves
+// there waits: time cannot pass while a client holds its lock for a connection.
+func (b *bubble) listen(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.listeners[name] = bufconn.Listen(1 << 20)
 }
 
 func newBubble(t *testing.T, shape ...func(*relay.Config)) *bubble {
 	t.Helper()
-	b := &bubble{t: t, dir: t.TempDir(), listeners: make(map[string]*bufconn.Listener), shape: shape}
+	return newBubbleOn(t, "memory:", shape...)
+}
+
+// newBubbleOn is newBubble with stores of a kind.
+func newBubbleOn(t *testing.T, url string, shape ...func(*relay.Config)) *bubble {
+	t.Helper()
+	b := &bubble{
+		t: t, dir: t.TempDir(), url: url, shape: shape, data: make(map[string]map[string]*store.Stores),
+		start: make(map[string]func() error), stop: make(map[string]func()), listeners: make(map[string]*bufconn.Listener),
+	}
 	roles := []struct {
 		domain string
 		role   keys.Role
@@ -55,8 +80,8 @@ func newBubble(t *testing.T, shape ...func(*relay.Config)) *bubble {
 		if err := keys.Generate(dirs[len(dirs)-1], r.role, r.domain, nil, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		b.listeners[r.domain] = bufconn.Listen(1 << 20)
-		b.listeners[r.domain+"/clients"] = bufconn.Listen(1 << 20)
+		b.listen(r.domain)
+		b.listen(r.domain + "/clients")
 		peers = append(peers, peer.Peer{Name: peer.Name{Role: r.peer, Domain: r.domain}, Addr: r.domain})
 	}
 	trust := filepath.Join(b.dir, "trust")
@@ -74,14 +99,29 @@ func newBubble(t *testing.T, shape ...func(*relay.Config)) *bubble {
 				others = append(others, p)
 			}
 		}
-		if err := b.start(r.domain, r.role, others, filepath.Join(trust, "operators.pem")); err != nil {
+		kinds := []string{"accounts", "packages", "queues"}
+		if r.role == keys.Hub {
+			kinds = []string{"hub"}
+		}
+		b.data[r.domain] = make(map[string]*store.Stores)
+		for _, kind := range kinds {
+			url := b.url
+			if url == "pebble:" {
+				url += filepath.Join(b.dir, "data", r.domain)
+			}
+			if b.data[r.domain][kind], err = store.Open(context.Background(), url, kind); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.start[r.domain] = func() error { return b.run(r.domain, r.role, others, filepath.Join(trust, "operators.pem")) }
+		if err := b.start[r.domain](); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return b
 }
 
-func (b *bubble) start(domain string, role keys.Role, peers []peer.Peer, roots string) error {
+func (b *bubble) run(domain string, role keys.Role, peers []peer.Peer, roots string) error {
 	dir := filepath.Join(b.dir, domain)
 	ks, err := keys.Load(dir, role, domain)
 	if err != nil {
@@ -104,9 +144,12 @@ func (b *bubble) start(domain string, role keys.Role, peers []peer.Peer, roots s
 	group := &grpcserver.Group{Logger: log, Grace: time.Second}
 	srv := grpcserver.New(grpcserver.Config{TLS: cert.ServerTLS(pool, true), Logger: log, MaxMessage: 4 << 20, Registerer: prometheus.WrapRegistererWithPrefix("peer_", reg)})
 	group.Add(srv, b.listeners[domain])
-	closing := func() {}
+	var closing func()
+	data := b.data[domain]
 	if role == keys.Hub {
-		h, err := hub.New(hub.Config{Domain: domain, Keys: ks, Peers: set, Store: kv.NewMemory(), Outbox: queue.NewMemory(), Logger: log, Registerer: reg})
+		h, err := hub.New(hub.Config{
+			Domain: domain, Keys: ks, Peers: set, Store: data["hub"].KV, Outbox: data["hub"].Queue, Logger: log, Registerer: reg, IdleMonths: 13,
+		})
 		if err != nil {
 			return err
 		}
@@ -114,7 +157,7 @@ func (b *bubble) start(domain string, role keys.Role, peers []peer.Peer, roots s
 		closing = h.Close
 	} else {
 		cfg := relay.Config{
-			Domain: domain, Keys: ks, Peers: set, Queues: queue.NewMemory(), Mailboxes: kv.NewMemory(), Packages: kv.NewMemory(), Accounts: kv.NewMemory(),
+			Domain: domain, Keys: ks, Peers: set, Queues: data["queues"].Queue, Mailboxes: data["queues"].KV, Packages: data["packages"].KV, Accounts: data["accounts"].KV,
 			Logger: log, Registerer: reg, Registration: relay.Registration{Open: true},
 		}
 		for _, f := range b.shape {
@@ -128,25 +171,35 @@ func (b *bubble) start(domain string, role keys.Role, peers []peer.Peer, roots s
 		cs := grpcserver.New(grpcserver.Config{TLS: cert.ServerTLS(ks.ClientCAs(), false), Logger: log, Registerer: prometheus.WrapRegistererWithPrefix("client_", reg)})
 		r.RegisterClients(cs)
 		group.Add(cs, b.listeners[domain+"/clients"])
-		group.Stopping = r.Stop
+		group.Stopping, closing = r.Stop, r.Close
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- group.Run(ctx) }()
-	b.stop = append(b.stop, func() {
+	b.stop[domain] = func() {
 		cancel()
 		if err := <-done; err != nil {
 			b.t.Error(err)
 		}
 		closing()
 		set.Close()
-	})
+		delete(b.stop, domain)
+		b.listen(domain) // for its successor
+		b.listen(domain + "/clients")
+	}
 	return nil
 }
 
 func (b *bubble) close() {
-	for _, f := range b.stop {
+	for _, f := range maps.Clone(b.stop) {
 		f()
+	}
+	for _, kinds := range b.data {
+		for _, s := range kinds {
+			if err := s.Close(); err != nil {
+				b.t.Error(err)
+			}
+		}
 	}
 	synctest.Wait()
 }
@@ -154,6 +207,7 @@ func (b *bubble) close() {
 // bubbleClient registers a client and collects the messages it reads.
 type bubbleClient struct {
 	*client.Client
+	store  client.Store
 	mu     sync.Mutex // guards events
 	events []client.Event
 	stop   func()
@@ -161,14 +215,14 @@ type bubbleClient struct {
 
 func (b *bubble) client(ctx context.Context, name, domain string) *bubbleClient {
 	b.t.Helper()
-	partner := partnerOf(domain)
-	c, err := client.Register(ctx, client.NewMemoryStore(), client.Account{
+	partner, store := partnerOf(domain), client.NewMemoryStore()
+	c, err := client.Register(ctx, store, client.Account{
 		User: name, Device: name + "-phone", Domain: domain, Relay: domain + "/clients", PartnerDomain: partner, Partner: partner + "/clients",
 	}, b.trust, client.WithDialer(b.dial))
 	if err != nil {
 		b.t.Fatalf("registering %s: %v", name, err)
 	}
-	return &bubbleClient{Client: c}
+	return &bubbleClient{Client: c, store: store}
 }
 
 func (c *bubbleClient) online(ctx context.Context) {
