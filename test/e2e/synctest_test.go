@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -99,19 +100,8 @@ func newBubbleOn(t *testing.T, url string, shape ...func(*relay.Config)) *bubble
 				others = append(others, p)
 			}
 		}
-		kinds := []string{"accounts", "packages", "queues"}
-		if r.role == keys.Hub {
-			kinds = []string{"hub"}
-		}
-		b.data[r.domain] = make(map[string]*store.Stores)
-		for _, kind := range kinds {
-			url := b.url
-			if url == "pebble:" {
-				url += filepath.Join(b.dir, "data", r.domain)
-			}
-			if b.data[r.domain][kind], err = store.Open(context.Background(), url, kind); err != nil {
-				t.Fatal(err)
-			}
+		if err := b.openStores(r.domain); err != nil {
+			t.Fatal(err)
 		}
 		b.start[r.domain] = func() error { return b.run(r.domain, r.role, others, filepath.Join(trust, "operators.pem")) }
 		if err := b.start[r.domain](); err != nil {
@@ -119,6 +109,34 @@ func newBubbleOn(t *testing.T, url string, shape ...func(*relay.Config)) *bubble
 		}
 	}
 	return b
+}
+
+// openStores opens the stores of a service.
+func (b *bubble) openStores(domain string) error {
+	kinds := []string{"accounts", "packages", "queues"}
+	if domain == "hub.example" {
+		kinds = []string{"hub"}
+	}
+	url := b.url
+	if url == "pebble:" {
+		url += filepath.Join(b.dir, "data", domain)
+	}
+	b.data[domain] = make(map[string]*store.Stores)
+	for _, kind := range kinds {
+		var err error
+		if b.data[domain][kind], err = store.Open(context.Background(), url, kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bubble) closeStores(domain string) error {
+	var errs []error
+	for _, s := range b.data[domain] {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (b *bubble) run(domain string, role keys.Role, peers []peer.Peer, roots string) error {
@@ -194,11 +212,9 @@ func (b *bubble) close() {
 	for _, f := range maps.Clone(b.stop) {
 		f()
 	}
-	for _, kinds := range b.data {
-		for _, s := range kinds {
-			if err := s.Close(); err != nil {
-				b.t.Error(err)
-			}
+	for domain := range b.data {
+		if err := b.closeStores(domain); err != nil {
+			b.t.Error(err)
 		}
 	}
 	synctest.Wait()
