@@ -276,3 +276,31 @@ func TestImageByDigest(t *testing.T) {
 		}
 	}
 }
+
+// The garbage collector is told of the memory limit, in time (docs/operations.md).
+func TestMemoryLimitIsKnown(t *testing.T) {
+	for limit, want := range map[string]string{"1Gi": "896MiB", "640Mi": "560MiB", "4Gi": "3584MiB", "1500M": "", "1.5Gi": ""} {
+		objs := rendered(t, merged(t, `{relay: {resources: {limits: {memory: "`+limit+`"}}}}`))
+		found := false
+		for _, p := range objs.pods() {
+			for _, c := range p.spec.Containers {
+				if c.Name != "relay" {
+					continue
+				}
+				found = true
+				got := ""
+				for _, e := range c.Env {
+					if e.Name == "GOMEMLIMIT" {
+						got = e.Value
+					}
+				}
+				if got != want {
+					t.Errorf("a limit of %s: GOMEMLIMIT %q, want %q", limit, got, want)
+				}
+			}
+		}
+		if !found {
+			t.Error("there is no relay")
+		}
+	}
+}

@@ -121,3 +121,11 @@ release, then those listed in its values.
   {{- end }}
     items: [{key: {{ .Values.peerCA.key | quote }}, path: operators.pem}]
 {{- end }}
+
+{{/* What the garbage collector keeps the heap below: seven eighths of the memory limit, if that is in whole Mi or Gi. */}}
+{{- define "mmrelay.goMemoryLimit" -}}
+{{- $n := regexFind "^[0-9]+" (toString .) | default "0" | int64 }}
+{{- if regexMatch "^[0-9]+Gi$" (toString .) }}{{ mul $n 896 }}MiB
+{{- else if regexMatch "^[0-9]+Mi$" (toString .) }}{{ div (mul $n 7) 8 }}MiB
+{{- end }}
+{{- end }}
