@@ -64,6 +64,10 @@ func (b *bubble) rows() map[string]int {
 				b.must(err)
 				n[who+"entry"] += st.Entries
 			}
+			// Dedup keys are the backend's own.
+			r, err := s.Audit(ctx, nil, false)
+			b.must(err)
+			n[who+"dedup key"] += r.Rows["dedup key"] - r.Orphans["dedup key that expired"] - r.Orphans["dedup key of a deleted queue"]
 		}
 	}
 	return n
@@ -274,6 +278,8 @@ func lives(begin, end time.Time, rooms int) []life {
 		fixed("hub: entry", "R-78: 7 days after the end of the day", midnight.Add(8*day)),
 		written("hub: report that a lane is gone", "R-78: 30 days", 30*day),
 		written("hub: one-time addresses", "R-79, R-61: 90 days", 90*day),
+		{kind: "hub: dedup key", why: "R-52: 2 hours; the last ones are of a repeat", before: end.Add(time.Hour), after: end.Add(3*time.Hour + 3*margin)},
+		{kind: "relay: dedup key", why: "R-52: 2 hours; the last ones are of a repeat", before: end.Add(time.Hour), after: end.Add(3*time.Hour + 3*margin)},
 		counts, written("hub: report of abuse", "--report-retention, 30 days", 30*day),
 		log, snapshots,
 		fixed("relay: entry", "R-54: 30 days after the end of the day", repeated.Add(30*day)),
