@@ -172,8 +172,9 @@ func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queu
 	first, woken, checked := true, false, time.Now()
 	for {
 		sent, err := s.page(ctx, stream, id, &after, first)
-		if errors.Is(err, queue.ErrNotFound) {
-			return mmrerr.NoConsent // deleted meanwhile
+		if errors.Is(err, queue.ErrNotFound) { // deleted meanwhile
+			_ = kv.Delete(ctx, s.r.cfg.Mailboxes, listenerKey(id)) // written after that, perhaps; it expires too
+			return mmrerr.NoConsent
 		}
 		if err != nil {
 			return err

@@ -103,18 +103,23 @@ func (r *Relay) poolCreate(ctx context.Context, c *gateway.Call, req *relayv1.Po
 // poolSlots replaces the slots. Sets that lack a package for a new slot become
 // incomplete.
 func (r *Relay) poolSlots(ctx context.Context, c *gateway.Call, req *relayv1.PoolSlotsRequest) (*relayv1.PoolSlotsResponse, error) {
-	p, v, err := r.ownedPool(ctx, c, req.GetPoolId())
-	if err != nil {
-		return nil, err
+	for {
+		p, v, err := r.ownedPool(ctx, c, req.GetPoolId())
+		if err != nil {
+			return nil, err
+		}
+		if !checkSlots(req.GetSlots()) {
+			return nil, mmrerr.Malformed
+		}
+		p.slots = req.GetSlots()
+		_, err = kv.Put(ctx, r.cfg.Packages, poolKey(req.GetPoolId(), namePool), v, p.marshal(), poolLifetime)
+		if err == nil {
+			return &relayv1.PoolSlotsResponse{}, nil
+		}
+		if !errors.Is(err, kv.ErrConflict) { // an upload came in between
+			return nil, err
+		}
 	}
-	if !checkSlots(req.GetSlots()) {
-		return nil, mmrerr.Malformed
-	}
-	p.slots = req.GetSlots()
-	if _, err := kv.Put(ctx, r.cfg.Packages, poolKey(req.GetPoolId(), namePool), v, p.marshal(), poolLifetime); err != nil {
-		return nil, err
-	}
-	return &relayv1.PoolSlotsResponse{}, nil
 }
 
 // poolUpload checks every package of a batch, then stores all sets or none

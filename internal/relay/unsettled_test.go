@@ -60,6 +60,28 @@ func TestDeletedMeanwhile(t *testing.T) {
 		}
 		w.sound()
 	})
+	t.Run("a listener", func(t *testing.T) {
+		w := newWorld(t)
+		m := w.mailbox()
+		w.must(w.r.Settle(t.Context(), time.Now().Add(relay.SettleAfter))) // its creation is long over
+		w.meanwhile("Apply", 1, func() { w.mustAsk(w.deleteBox(m)) })
+		s, err := w.listen(m, 0)
+		w.must(err)
+		if _, err := s.Recv(); codeOf(err) != mmrerr.NoConsent {
+			t.Errorf("the reader is answered %v", err)
+		}
+		w.sound()
+	})
+	t.Run("slots of a pool that is written", func(t *testing.T) {
+		w := newWorld(t)
+		p := w.pool(1)
+		b, _ := w.upload(p, 1)
+		w.meanwhile("Apply", 2, func() { w.mustAsk(b) })
+		w.mustAsk(w.ask(seal.MethodPoolSlots, seal.AuthPool, p.key, false, &relayv1.PoolSlotsRequest{PoolId: p.id, Slots: [][]byte{p.slot}}, new(relayv1.PoolSlotsResponse)))
+		if got := w.adders(p); len(got) != 2 {
+			t.Errorf("%d sets were served, want 2", len(got))
+		}
+	})
 	t.Run("an upload", func(t *testing.T) {
 		w := newWorld(t)
 		p := w.pool(1)
