@@ -350,6 +350,9 @@ func TestVirtualLife(t *testing.T) {
 			if raceEnabled {
 				t.Skip("synctest bubbles of this size crash the race detector's runtime; make test runs this without it")
 			}
+			if testing.Short() && url != "memory:" {
+				t.Skip("it takes half a minute")
+			}
 			synctest.Test(t, func(t *testing.T) { virtualLife(t, url) })
 		})
 	}
