@@ -28,8 +28,9 @@ const (
 func (h *Hub) dispatch(ctx context.Context, domain string) {
 	key := kv.Key{Group: "lease", Name: string(outboxID(domain))}
 	retry := newBackoff()
+	var claim kv.Claim
 	for ctx.Err() == nil {
-		lease, err := kv.Acquire(ctx, h.cfg.Store, key, h.owner, time.Now(), leaseFor)
+		lease, err := claim.Acquire(ctx, h.cfg.Store, key, h.owner, time.Now(), leaseFor)
 		if err != nil {
 			sleep(ctx, leaseFor/3)
 			continue

@@ -135,9 +135,10 @@ type Hub struct {
 	resyncs *keyRates // by room and client pseudonym
 	freeze  frozen
 
-	queueKeys *queueKeyTable
-	owner     string    // this process in leases
-	sweeping  *kv.Lease // of maintain, the last one it had
+	queueKeys  *queueKeyTable
+	owner      string    // this process in leases
+	sweeping   *kv.Lease // of maintain, the last one it had
+	sweepClaim kv.Claim  // of the same goroutine
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
@@ -238,7 +239,7 @@ func (h *Hub) releaseSweep() {
 }
 
 func (h *Hub) sweepOnce(ctx context.Context) {
-	lease, err := kv.Acquire(ctx, h.cfg.Store, sweepLease, h.owner, time.Now(), 3*sweepEvery)
+	lease, err := h.sweepClaim.Acquire(ctx, h.cfg.Store, sweepLease, h.owner, time.Now(), 3*sweepEvery)
 	if err != nil {
 		return // another replica sweeps, or the store is away
 	}

@@ -23,13 +23,27 @@ type Lease struct {
 //
 // The record outlives the lease by a day, so that fencing numbers go on rising.
 func Acquire(ctx context.Context, s Store, key Key, owner string, now time.Time, ttl time.Duration) (Lease, error) {
+	return new(Claim).Acquire(ctx, s, key, owner, now, ttl)
+}
+
+// Claim is who waits for one lease and tries again and again. It takes over from a
+// holder that has not renewed for ttl by the clock of who waits: the end that the
+// holder wrote is by its own, which may have been wrong by hours. The zero value is
+// ready; it is not for concurrent use.
+type Claim struct {
+	seen  Version   // of the other holder's record
+	since time.Time // when that was first seen
+}
+
+// Acquire is the function Acquire, with what was seen before.
+func (c *Claim) Acquire(ctx context.Context, s Store, key Key, owner string, now time.Time, ttl time.Duration) (Lease, error) {
 	r, err := s.Get(ctx, key)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Lease{}, err
 	}
 	fence, until, holder := parseLease(r.Value)
 	if holder != owner {
-		if holder != "" && now.Before(until) {
+		if holder != "" && now.Before(until) && !c.outlasted(r.Version, now, ttl) {
 			return Lease{}, ErrLeased
 		}
 		fence++
@@ -42,6 +56,15 @@ func Acquire(ctx context.Context, s Store, key Key, owner string, now time.Time,
 		return Lease{}, err
 	}
 	return Lease{Fence: fence, Version: v}, nil
+}
+
+// outlasted reports whether the record has been the same for as long as a lease
+// lasts.
+func (c *Claim) outlasted(v Version, now time.Time, ttl time.Duration) bool {
+	if c.seen != v || c.since.IsZero() {
+		c.seen, c.since = v, now
+	}
+	return now.Sub(c.since) >= ttl
 }
 
 // Release gives a lease up, so that the next owner need not wait for its end.

@@ -71,8 +71,10 @@ func (f *faults) overflow(ctx context.Context) {
 }
 
 // refused counts what full mailboxes refused, as their owners are told.
-func (p *party) refused(ctx context.Context, t *testing.T) (n uint64) {
+func (p *party) refused(t *testing.T) (n uint64) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	for _, x := range p.people {
 		st, err := x.Mailbox(ctx)
 		if err != nil {

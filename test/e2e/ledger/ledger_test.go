@@ -128,7 +128,7 @@ func run(t *testing.T, d *deployment, duration time.Duration) {
 		v, differ = p.book.judge(), p.agree()
 	}
 	say("settled")
-	report(t, p, f, v, differ, p.refused(settle, t))
+	report(t, p, f, v, differ, p.refused(t))
 }
 
 func report(t *testing.T, p *party, f *faults, v *verdict, differ []string, refused uint64) {
