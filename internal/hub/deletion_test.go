@@ -76,9 +76,10 @@ func (w *world) erased(p *party) error {
 		}
 	}
 	// The mark is old when nothing has been pending for a while.
-	old := kv.Op{Key: hub.DirtyKey(p.groupID()), Value: make([]byte, 8)}
-	if _, err := w.store.Apply(context.Background(), []kv.Op{old}); err != nil {
-		return err
+	for _, mark := range w.records("dirty", "") {
+		if _, err := w.store.Apply(context.Background(), []kv.Op{{Key: mark.Key, Value: make([]byte, 8)}}); err != nil {
+			return err
+		}
 	}
 	for range 3 {
 		if err := w.h.Sweep(context.Background()); err != nil {
@@ -127,6 +128,9 @@ func TestWalkRoomEnds(t *testing.T) {
 			rows := w.sealedRows(alice.groupID())
 			w.h.Close()
 			plain := w.store.Store
+			if err := kv.Delete(context.Background(), plain, hub.DirtyKey(alice.groupID())); err != nil { // months later it has none
+				t.Fatal(err)
+			}
 			w.store.Store = &walkKV{plain, kvtest.Faulty(plain, p.Fault)}
 			w.start()
 			later := time.Now().AddDate(0, 14, 0)
@@ -151,6 +155,48 @@ func TestWalkRoomEnds(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestBigRoomEnds: a room of more rows than go at once is cut between two steps:
+// what remembers that it has ended is there until nothing else is.
+func TestBigRoomEnds(t *testing.T) {
+	w := newWorld(t)
+	w.withoutSweeps()
+	alice := w.room(sealed)
+	for i := range 300 {
+		if _, err := alice.submit(alice.message(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.settled(alice.groupID())
+	before := w.sealedRows(alice.groupID())
+	if err := alice.leave(); err != nil {
+		t.Fatal(err)
+	}
+	steps := 0
+	w.store.fail(func(ops []kv.Op) (bool, error) {
+		if ops[0].Key.Group != hub.RoomGroup(alice.groupID()) {
+			return true, nil
+		}
+		if steps++; steps > 1 {
+			return false, errFault
+		}
+		return true, nil
+	})
+	if err := w.h.Sweep(context.Background()); !errors.Is(err, errFault) {
+		t.Fatalf("a sweep that is cut: %v", err)
+	}
+	w.store.fail(nil)
+	left := w.sealedRows(alice.groupID())
+	if left == 0 || left == before {
+		t.Fatalf("%d of %d rows are left: the test tests nothing", left, before)
+	}
+	if len(w.records(hub.RoomGroup(alice.groupID()), hub.NameTombstone)) != 1 {
+		t.Error("nobody will come to delete the rest")
+	}
+	if err := w.erased(alice); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestWalkRotation: wherever a commit that replaces the key at rest is cut, exactly
