@@ -141,4 +141,16 @@ func Lease(t *testing.T, open Open) {
 		return err == nil
 	})
 	equal(t, "holders of a raced lease", held, 1)
+
+	clock, ok := s.(Clock)
+	if !ok {
+		return
+	}
+	// Of a holder that died the number is remembered for a day, and then nothing.
+	clock.Advance(24 * time.Hour)
+	if _, err := s.Get(t.Context(), k); err != nil {
+		t.Errorf("a day after the last holder: %v", err)
+	}
+	clock.Advance(2 * time.Minute)
+	absent(t, s, k)
 }
