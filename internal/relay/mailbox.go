@@ -53,17 +53,21 @@ type listenStream = relayv1.MailboxService_ListenServer
 
 // Listen implements the service.
 func (s *MailboxService) Listen(stream listenStream) error {
-	open, err := s.handshake(stream)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	id := queue.ID(open.GetQueueId())
-	me, err := s.take(ctx, id)
+	var open *relayv1.ListenOpen
+	var me *listener
+	err := aside(func() (err error) {
+		if open, err = s.handshake(stream); err != nil {
+			return err
+		}
+		me, err = s.take(ctx, queue.ID(open.GetQueueId()))
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	id := queue.ID(open.GetQueueId())
 	defer s.leave(id, me)
 	s.r.metrics.listeners.Inc()
 	defer s.r.metrics.listeners.Dec()
@@ -73,6 +77,23 @@ func (s *MailboxService) Listen(stream listenStream) error {
 	acks := make(chan error, 1)
 	go func() { acks <- s.readAcks(ctx, stream, id) }()
 	return s.serve(ctx, stream, id, queue.Seq(open.GetAfter()), me, acks)
+}
+
+// aside runs f on a goroutine of its own and waits for it. The stack that f needs is
+// given back with that; the caller's, which waits for hours, stays small.
+func aside(f func() error) (err error) {
+	var panicked any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		err = f()
+	}()
+	<-done
+	if panicked != nil {
+		panic(panicked) // where it is recovered
+	}
+	return err
 }
 
 // handshake reads Open, sends the challenge and checks the proof. A mailbox
@@ -171,7 +192,15 @@ func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queu
 	}
 	first, woken, checked := true, false, time.Now()
 	for {
-		sent, err := s.page(ctx, stream, id, &after, first)
+		var sent, replaced bool
+		err := aside(func() (err error) {
+			sent, err = s.page(ctx, stream, id, &after, first)
+			if err == nil && woken && (!sent || time.Since(checked) >= takeoverCheck) {
+				checked = time.Now()
+				replaced = s.replaced(ctx, id, me)
+			}
+			return err
+		})
 		if errors.Is(err, queue.ErrNotFound) { // deleted meanwhile
 			_ = kv.Delete(ctx, s.r.cfg.Mailboxes, listenerKey(id)) // written after that, perhaps; it expires too
 			return mmrerr.NoConsent
@@ -179,13 +208,10 @@ func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queu
 		if err != nil {
 			return err
 		}
-		first = false
-		if woken && (!sent || time.Since(checked) >= takeoverCheck) {
-			if checked = time.Now(); s.replaced(ctx, id, me) {
-				return endStream(stream, relayv1.EndReason_END_REASON_REPLACED)
-			}
+		if replaced {
+			return endStream(stream, relayv1.EndReason_END_REASON_REPLACED)
 		}
-		woken = false
+		first, woken = false, false
 		if sent {
 			select { // more may be waiting; but leave when told to
 			case <-me.gone:
