@@ -67,7 +67,7 @@ check: checkgenerate proto-lint lint vet test chaos ledger-short fuzz charttest 
 
 .PHONY: bench-listeners
 bench-listeners: redis ## Memory and idle processor time of a relay with 10,000 listeners, one TLS connection each
-	go test -count=1 -timeout 30m -v -run '^TestListeners$$' ./test/e2e/limits -listeners 10000 -idle 60s
+	go test -count=1 -timeout 30m -v -run '^TestListeners$$' ./test/e2e/limits -listeners 10000 -idle 45s
 
 .PHONY: bench-queue
 bench-queue: redis ## Mailboxes: appends beside raw XADD of the same bytes, memory per envelope
