@@ -135,11 +135,11 @@ func deploy(t *testing.T, replicas int, store func(domain string) string, shape 
 			own := append(append([]string(nil), args...), "--addr-file", filepath.Join(place(domain, i), "addr"))
 			name := fmt.Sprint(domain, " ", i)
 			if domain == hubDomain {
-				own = append(own, "--grace", "10m", "--requests-per-minute", "1000000", "--commits-per-minute", "1000000", "--codes-per-minute", "1000000")
+				own = append(own, "--grace", stopGrace.String(), "--requests-per-minute", "1000000", "--commits-per-minute", "1000000", "--codes-per-minute", "1000000")
 				d.hubs = append(d.hubs, newProcess(t, name, place(domain, i), filepath.Join(s.bin, "hub"), own...))
 				continue
 			}
-			own = append(own, "--peer-listen", "127.0.0.1:0", "--peer-addr-file", filepath.Join(place(domain, i), "peer"), "--registration-code-file", code, "--grace", "10m",
+			own = append(own, "--peer-listen", "127.0.0.1:0", "--peer-addr-file", filepath.Join(place(domain, i), "peer"), "--registration-code-file", code, "--grace", stopGrace.String(),
 				"--tokens-per-day", "1000000", "--forward-per-minute", "1000000")
 			if d.small && domain == bDomain {
 				own = append(own, "--queue-entries", fmt.Sprint(smallMailbox))

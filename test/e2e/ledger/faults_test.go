@@ -21,8 +21,18 @@ type faults struct {
 	pause time.Duration // how long what stands still stands still
 	log   func(format string, args ...any)
 	count map[string]int
-	stuck int // daemons that had to be killed after SIGTERM
+	stuck int // daemons that did not stop by themselves after SIGTERM
+
+	forgotten time.Time // when connections were last
 }
+
+// stopGrace is after what time daemons end whatever still goes on. They are not to
+// need it, except for connections that were forgotten: a server notices that after
+// noticed at the latest, and until then it waits for them to take what it has.
+const (
+	stopGrace = 20 * time.Second
+	noticed   = 3 * time.Minute
+)
 
 // kinds are the faults that a deployment can have, by name.
 func (f *faults) kinds() map[string]func(context.Context) {
@@ -149,6 +159,7 @@ func (f *faults) reset(context.Context) {
 func (f *faults) forget(context.Context) {
 	ls := f.d.links()
 	ls[f.rnd.IntN(len(ls))].forget()
+	f.forgotten = time.Now()
 }
 
 func (f *faults) slow(ctx context.Context) {
@@ -168,10 +179,11 @@ func (f *faults) roll(ctx context.Context) {
 			return
 		}
 		begin := time.Now()
-		if p.end(syscall.SIGTERM) {
+		killed := p.end(syscall.SIGTERM)
+		stopped := time.Since(begin)
+		if killed || stopped >= stopGrace && time.Since(f.forgotten) > noticed {
 			f.stuck++
 		}
-		stopped := time.Since(begin)
 		f.restart(p)
 		if err := p.ready(); err != nil {
 			f.d.tb.Error(err)

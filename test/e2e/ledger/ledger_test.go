@@ -148,7 +148,7 @@ func report(t *testing.T, p *party, f *faults, v *verdict, differ []string, refu
 	t.Logf(`
 faults injected:
 %s  daemons that ended by themselves and were started again: %d
-  daemons that did not stop in a minute:                    %d
+  daemons that did not stop by themselves:                  %d
 messages accepted:          %d
   with unknown outcome:     %d, of which %d arrived
 commits accepted:           %d

@@ -107,10 +107,33 @@ func (p *process) end(sig os.Signal) (killed bool) {
 	case <-done:
 		return false
 	case <-time.After(time.Minute):
-		_ = cmd.Process.Kill() // it did not listen
-		<-done
-		return true
 	}
+	_ = cmd.Process.Signal(syscall.SIGQUIT) // it did not listen: what does it wait for?
+	select {
+	case <-done:
+		p.tb.Logf("%s did not stop: %s", p.name, p.waits())
+	case <-time.After(10 * time.Second):
+		_ = cmd.Process.Kill() // it stands still
+		<-done
+	}
+	return true
+}
+
+// waits returns what of our own code the goroutines were in when the daemon was
+// made to write that down.
+func (p *process) waits() string {
+	data, err := os.ReadFile(p.file("log"))
+	if err != nil {
+		return err.Error()
+	}
+	_, dump, _ := strings.Cut(string(data), "SIGQUIT")
+	var out []string
+	for _, g := range strings.Split(dump, "\n\n") {
+		if lines := strings.Split(g, "\n"); strings.Contains(g, "mmrelay/internal") || strings.Contains(g, "mmrelay/cmd") {
+			out = append(out, strings.Join(lines[:min(len(lines), 30)], "\n"))
+		}
+	}
+	return strings.Join(out[:min(len(out), 40)], "\n\n")
 }
 
 func (p *process) signal(sig os.Signal) {
