@@ -65,6 +65,7 @@ func (f *faults) overflow(ctx context.Context) {
 		sleep(ctx, time.Second)
 		if now, err := x.Mailbox(ctx); err == nil && now.Dropped > before.Dropped+smallMailbox {
 			f.log("  its mailbox refused %d", now.Dropped-before.Dropped)
+			f.overflown = true
 			return
 		}
 		if ctx.Err() != nil {

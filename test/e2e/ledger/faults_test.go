@@ -24,6 +24,7 @@ type faults struct {
 	stuck int // daemons that did not stop by themselves after SIGTERM
 
 	forgotten time.Time // when connections were last
+	overflown bool      // somebody was away until its mailbox was full
 }
 
 // stopGrace is after what time daemons end whatever still goes on. They are not to

@@ -178,8 +178,11 @@ worst delay:                %v`,
 	if f.stuck > 0 {
 		t.Error("a daemon did not stop when it was asked to")
 	}
-	if refused == 0 && f.count[fullMailbox] > 0 {
-		t.Error("no mailbox was ever full")
+	switch {
+	case f.overflown && refused == 0:
+		t.Error("a mailbox was full, and its owner is not told")
+	case p.d.small && !f.overflown:
+		t.Log("NOT PROVEN: nobody was away for long enough to fill its mailbox")
 	}
 	if v.accepted == 0 || v.receipts == 0 {
 		t.Error("nothing was sent")
