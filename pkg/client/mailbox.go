@@ -28,25 +28,42 @@ func parseNumber(s string) uint64 {
 }
 
 // createMailbox makes the client's queue, without its account (SPEC.md ).
+// The request is stored before it is sent, so that its repeat by the next process
+// finds the mailbox that was made.
 func (c *Client) createMailbox(ctx context.Context) error {
 	if len(c.account.QueueID) > 0 {
 		return nil
 	}
-	key, err := primitive.GenerateSigningKey(primitive.Ed25519)
+	if len(c.account.QueueRequest) == 0 {
+		key, err := primitive.GenerateSigningKey(primitive.Ed25519)
+		if err != nil {
+			return err
+		}
+		err = c.setAccount(func(a *accountState) { a.QueueKey, a.QueueRequest = key.Raw().Bytes(), random(16) })
+		if err != nil {
+			return err
+		}
+	}
+	key, err := c.queueKey()
 	if err != nil {
 		return err
 	}
 	var res relayv1.QueueCreateResponse
 	err = c.do(ctx, call{
-		to: providerOf(c.account.Domain), method: seal.MethodQueueCreate, token: true, kind: seal.AuthQueue, signer: key,
+		to: providerOf(c.account.Domain), method: seal.MethodQueueCreate, token: true, kind: seal.AuthQueue, signer: key, id: [16]byte(c.account.QueueRequest),
 		body: &relayv1.QueueCreateRequest{ReadKey: key.Public().Bytes()},
 	}, &res)
 	if err != nil {
 		return err
 	}
+	return c.setAccount(func(a *accountState) { a.QueueID, a.QueueRequest = res.GetQueueId(), nil })
+}
+
+// setAccount changes the account's state and stores it.
+func (c *Client) setAccount(change func(*accountState)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.account.QueueID, c.account.QueueKey = res.GetQueueId(), key.Raw().Bytes()
+	change(&c.account)
 	b := make(batch)
 	if err := b.put(recAccount, c.account); err != nil {
 		return err

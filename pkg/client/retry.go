@@ -93,7 +93,7 @@ func passing(err error) bool {
 		return c == mmrerr.Unavailable || c == mmrerr.RateLimited || c == mmrerr.Malformed || c == mmrerr.Replay
 	}
 	switch status.Code(err) {
-	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal: // the last one of a service whose store fails
 		return true
 	}
 	return false

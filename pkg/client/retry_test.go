@@ -195,6 +195,22 @@ func TestRetryLimited(t *testing.T) {
 	})
 }
 
+// TestRetryInternal: a service whose store fails for a moment is asked again.
+func TestRetryInternal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		n, err := retry(t.Context(), time.Minute, func() (int, error) {
+			if calls++; calls < 3 {
+				return 0, status.Error(codes.Internal, "internal error")
+			}
+			return calls, nil
+		})
+		if n != 3 || err != nil {
+			t.Errorf("after %d calls: %v", n, err)
+		}
+	})
+}
+
 // TestListenRetryAfter: neither is a mailbox stream opened again before that time.
 func TestListenRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

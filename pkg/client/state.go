@@ -55,9 +55,12 @@ type accountState struct {
 	CredentialCSR, SessionCSR []byte `json:",omitempty"`
 	Published                 bool   // connection packages were published
 
-	QueueID  []byte
+	QueueID  []byte // empty until the mailbox is there
 	QueueKey []byte // Ed25519 seed
-	SlotID   []byte // this client's slot in its pools
+	// QueueRequest is the id of the request for the mailbox, until that is there.
+	QueueRequest []byte `json:",omitempty"`
+
+	SlotID []byte // this client's slot in its pools
 
 	DeviceKey  []byte   `json:",omitempty"` // X25519, while a device waits to be added
 	DeviceRoom []byte   `json:",omitempty"` // the room of this user's devices

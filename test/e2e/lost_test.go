@@ -285,3 +285,34 @@ func TestDeviceJoinRepeated(t *testing.T) {
 		}
 	}
 }
+
+// TestLostMailbox: the answer to the request for a mailbox is lost, and the client
+// ends. The next process finds the mailbox that was made (SPEC.md R-66).
+func TestLostMailbox(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.relays["a.example"]
+	store := client.NewMemoryStore()
+	a.tap.lose(seal.MethodQueueCreate)
+	c, err := client.Register(t.Context(), store, client.Account{
+		User: "alice", Device: "alice-phone", Domain: "a.example", Relay: a.clientAddr, Code: "let-me-in",
+		PartnerDomain: "b.example", Partner: w.relays["b.example"].clientAddr,
+	}, w.trust, quick...)
+	if err == nil {
+		t.Fatal("no error although the answer was lost")
+	}
+	if c != nil {
+		_ = c.Close()
+	}
+	a.tap.heal(seal.MethodQueueCreate)
+	if c, err = client.Open(store, w.trust, quick...); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(a.queues.list()); n != 1 {
+		t.Errorf("%d mailboxes", n)
+	}
+}
