@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asListeners) != "" {
 		os.Exit(listenAll(os.Stdin, os.Stdout, os.Stderr))
 	}
+	if testing.Short() {
+		return // all of this is slow
+	}
 	if raceEnabled {
 		fmt.Fprintln(os.Stderr, "limits: the daemons are built without the race detector, and what is measured here too: make test runs this package by itself")
 		return
