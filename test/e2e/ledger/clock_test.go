@@ -89,6 +89,6 @@ func (f *faults) wrongClock(ctx context.Context) {
 		p.end(syscall.SIGKILL)
 		p.setClock(s)
 		f.restart(p)
-		sleep(ctx, 2*f.pause)
+		sleep(ctx, f.pause)
 	}
 }
