@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 BIN := $(CURDIR)/.bin
 export PATH := $(BIN):$(PATH)
-FUZZTIME ?= $(if $(CI),10s,20s)
+FUZZTIME ?= $(if $(CI),5s,20s)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/mmrelay/mmrelay/internal/buildinfo.version=$(VERSION)
 
@@ -36,8 +36,15 @@ demo-redis: build build-tap redis ## The same on a private redis-server
 	$(BIN)/mmr demo --store=redis
 
 .PHONY: test
-test: redis vectors ## All tests under the race detector; installs redis-server if it may
+test: test-race test-plain ## All tests, most of them under the race detector; installs redis-server if it may
+
+.PHONY: test-race
+test-race: redis vectors
 	go test -race -parallel 6 -timeout 30m ./...
+
+# What the race detector is too slow for, or measures memory.
+.PHONY: test-plain
+test-plain: redis vectors
 	go test -timeout 15m ./pkg/mls/member
 	go test -timeout 10m -run 'TestVirtual' ./test/e2e
 	go test -timeout 5m -run 'TestTornLog|TestKill|TestDiskUse' ./pkg/queue/pebblequeue
@@ -63,7 +70,7 @@ chaos: ## All services and six people who do random things, under the race detec
 	CHAOS_TIME=$(CHAOS_TIME) go test -race -count=1 -timeout 20m -run '^TestChaos$$' ./test/e2e
 
 .PHONY: check
-check: checkgenerate proto-lint lint vet test chaos ledger-short fuzz charttest interop oracle ## Everything CI checks
+check: checkgenerate proto-lint lint vet test chaos ledger-short fuzz charttest oracle ## Everything CI checks (test includes interop)
 
 .PHONY: bench-listeners
 bench-listeners: redis ## Memory and idle processor time of a relay with 10,000 listeners, one TLS connection each
@@ -98,7 +105,7 @@ lint: $(BIN)/golangci-lint ## golangci-lint
 	golangci-lint run ./...
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for FUZZTIME (default 20s; 10s in CI, where there are 47 targets on two processors)
+fuzz: ## Run every fuzz target for FUZZTIME (default 20s; 5s in CI, where there are 47 targets on two processors)
 	@scripts/fuzz $(FUZZTIME)
 
 .PHONY: charttest

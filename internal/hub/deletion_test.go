@@ -11,7 +11,6 @@ import (
 	hubv1 "github.com/mmrelay/mmrelay/gen/mmr/hub/v1"
 	"github.com/mmrelay/mmrelay/internal/hub"
 	"github.com/mmrelay/mmrelay/internal/kv"
-	"github.com/mmrelay/mmrelay/internal/kv/kvtest"
 	"github.com/mmrelay/mmrelay/pkg/mls"
 	"github.com/mmrelay/mmrelay/pkg/mls/member"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
@@ -131,7 +130,7 @@ func TestWalkRoomEnds(t *testing.T) {
 			if err := kv.Delete(context.Background(), plain, hub.DirtyKey(alice.groupID())); err != nil { // months later it has none
 				t.Fatal(err)
 			}
-			w.store.Store = &walkKV{plain, kvtest.Faulty(plain, p.Fault)}
+			w.store.Store = newWalkKV(plain, p)
 			w.start()
 			later := time.Now().AddDate(0, 14, 0)
 			_ = w.h.SweepIdle(context.Background(), later) // cut or not, it is repeated
@@ -139,7 +138,7 @@ func TestWalkRoomEnds(t *testing.T) {
 			w.store.Store = plain
 			w.keyFirst(alice.groupID(), rows)
 			p.Heal()
-			w.store.Store = &walkKV{plain, kvtest.Faulty(plain, p.Fault)}
+			w.store.Store = newWalkKV(plain, p)
 			w.start()
 			var err error
 			for range 4 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,10 +28,15 @@ import (
 type walkKV struct {
 	kv.Store
 	faulty kv.Store
+	off    atomic.Bool // nothing fails, and nothing is counted
+}
+
+func newWalkKV(plain kv.Store, p *queuetest.Failpoint) *walkKV {
+	return &walkKV{Store: plain, faulty: kvtest.Faulty(plain, p.Fault)}
 }
 
 func (w *walkKV) of(group string) kv.Store {
-	if group == "lease" {
+	if group == "lease" || w.off.Load() {
 		return w.Store
 	}
 	return w.faulty
@@ -83,7 +89,8 @@ func walk(t *testing.T, prepare func(w *world) (alice *party, r walked)) {
 		if _, err := kv.Acquire(context.Background(), plain, kv.Key{Group: "lease", Name: "sweep"}, "the test", time.Now(), time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		w.store.Store = &walkKV{plain, kvtest.Faulty(plain, p.Fault)}
+		cut := newWalkKV(plain, p)
+		w.store.Store = cut
 		w.restartWith(queuetest.Faulty(w.outbox, p.Fault))
 		_, err := do(w, r.call, r.body, r.res)
 		if err != nil && !errors.Is(err, queuetest.ErrFault) {
@@ -93,9 +100,9 @@ func walk(t *testing.T, prepare func(w *world) (alice *party, r walked)) {
 			w.h.Close()
 		}
 		if r.cut != nil {
-			w.store.Store = plain // without counting
+			cut.off.Store(true)
 			r.cut()
-			w.store.Store = &walkKV{plain, kvtest.Faulty(plain, p.Fault)}
+			cut.off.Store(false)
 		}
 		if p.Halt {
 			p.Heal()
