@@ -143,6 +143,7 @@ func (r *Relay) deliver(ctx context.Context, hub string, items []*deliveryv1.Ite
 			at = append(at, i)
 		}
 	}
+	full := make(map[queue.ID]bool)
 	rs, err := r.cfg.Queues.AppendBatch(ctx, batch)
 	if err != nil {
 		for _, i := range at {
@@ -155,6 +156,8 @@ func (r *Relay) deliver(ctx context.Context, hub string, items []*deliveryv1.Ite
 		case res.Err == nil, errors.Is(res.Err, queue.ErrFull):
 			if res.Err == nil {
 				r.push.add(batch[j].Queue)
+			} else {
+				full[batch[j].Queue] = true
 			}
 			status[at[j]] = statusOK // full: the owner sees it, the hub does not (SPEC.md R-53)
 		case errors.Is(res.Err, queue.ErrNotFound):
@@ -163,6 +166,11 @@ func (r *Relay) deliver(ctx context.Context, hub string, items []*deliveryv1.Ite
 			status[at[j]] = statusBad
 		default:
 			status[at[j]] = statusLater
+		}
+	}
+	for id := range full { // who listens is told at once that something was refused
+		if err := r.cfg.Queues.Wake(ctx, id); err != nil {
+			r.cfg.Logger.Warn("a listener was not told of a full mailbox", "err_class", "store")
 		}
 	}
 	return status, nil

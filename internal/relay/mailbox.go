@@ -191,10 +191,11 @@ func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queu
 		return err
 	}
 	first, woken, checked := true, false, time.Now()
+	told := uint64(0) // refusals that the client knows of
 	for {
 		var sent, replaced bool
 		err := aside(func() (err error) {
-			sent, err = s.page(ctx, stream, id, &after, first)
+			sent, err = s.page(ctx, stream, id, &after, &told, first, woken)
 			if err == nil && woken && (!sent || time.Since(checked) >= takeoverCheck) {
 				checked = time.Now()
 				replaced = s.replaced(ctx, id, me)
@@ -242,18 +243,23 @@ func (s *MailboxService) serve(ctx context.Context, stream listenStream, id queu
 
 // page sends the next entries. It reports whether there may be more at once.
 // The first page is sent even when empty: it tells the client that it is up to date.
-func (s *MailboxService) page(ctx context.Context, stream listenStream, id queue.ID, after *queue.Seq, always bool) (more bool, err error) {
+// So is one after a wake-up that has refusals to tell of (SPEC.md R-53).
+func (s *MailboxService) page(ctx context.Context, stream listenStream, id queue.ID, after *queue.Seq, told *uint64, always, woken bool) (more bool, err error) {
 	es, err := s.r.cfg.Queues.Read(ctx, id, *after, listenPage)
 	if err != nil {
 		return false, err
 	}
-	if len(es) == 0 && !always {
+	if len(es) == 0 && !always && !woken {
 		return false, nil
 	}
 	st, err := s.r.cfg.Queues.Stat(ctx, id)
 	if err != nil {
 		return false, err
 	}
+	if len(es) == 0 && !always && st.Dropped == *told {
+		return false, nil
+	}
+	*told = st.Dropped
 	b := &relayv1.ListenBatch{Dropped: st.Dropped, Entries: make([]*relayv1.ListenEntry, len(es))}
 	for i, e := range es {
 		b.Entries[i] = &relayv1.ListenEntry{Id: uint64(e.Seq), Envelope: e.Data}

@@ -22,6 +22,8 @@ type lanes struct {
 	held  atomic.Bool
 	lost  atomic.Bool  // instead, the mailbox is as if it had been full
 	first atomic.Int64 // how many first envelopes came while others waited
+
+	refused atomic.Uint64 // by the full mailbox
 }
 
 var errHeldUp = errors.New("held up")
@@ -34,6 +36,7 @@ func (l *lanes) AppendBatch(ctx context.Context, batch []queue.Append) ([]queue.
 	for i, a := range batch {
 		if res[i].Err = errHeldUp; l.lost.Load() {
 			res[i].Err = queue.ErrFull
+			l.refused.Add(1)
 		}
 		if form, err := seal.EnvelopeForm(a.Entry); err != nil || form != seal.FormFirst {
 			continue
@@ -46,6 +49,33 @@ func (l *lanes) AppendBatch(ctx context.Context, batch []queue.Append) ([]queue.
 		l.first.Add(1)
 	}
 	return res, nil
+}
+
+func (l *lanes) Stat(ctx context.Context, id queue.ID) (queue.Stat, error) {
+	st, err := l.Store.Stat(ctx, id)
+	st.Dropped += l.refused.Load()
+	return st, err
+}
+
+// TestRefusedWhileListening: who listens is told at once that its full mailbox has
+// refused something, though nothing else comes, and catches up (SPEC.md ).
+func TestRefusedWhileListening(t *testing.T) {
+	t.Parallel()
+	l := new(lanes)
+	w := newPair(t, func(c *relay.Config) {
+		if c.Domain == "b.example" {
+			l.Store = c.Queues
+			c.Queues = l
+		}
+	})
+	l.lost.Store(true)
+	l.held.Store(true)
+	for _, text := range []string{"refused", "and again"} {
+		if err := w.alice.Send(within(t), w.room, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		w.bob.waitFor(text, func(e client.Event) bool { return string(e.Data) == text })
+	}
 }
 
 // TestAddedAgain: who is removed and added again, and gets the Welcome before the
