@@ -20,6 +20,7 @@ import (
 	"github.com/mmrelay/mmrelay/internal/buildinfo"
 	"github.com/mmrelay/mmrelay/pkg/client"
 	"github.com/mmrelay/mmrelay/pkg/mmrerr"
+	"github.com/mmrelay/mmrelay/pkg/token"
 )
 
 // commands is the whole command line.
@@ -112,6 +113,7 @@ var hints = []struct {
 	{client.ErrSuspect, "'mmr room list' shows the room; 'mmr room continue' uses it again"},
 	{mmrerr.NoConsent, "the user does not exist, has no packages left, or did not give consent; which of these it is, nobody is told"},
 	{mmrerr.TokenInvalid, "the service may not trust your provider yet; try again in a minute"},
+	{token.ErrInconsistent, "the provider gives this account another key than everybody, or has just made a new one: try again in ten minutes, then ask the provider"},
 	{mmrerr.RateLimited, "wait a while"},
 	{mmrerr.Unavailable, "a service on the way does not answer; 'mmr ping' checks one"},
 	{mmrerr.Role, "ask an admin of the room"},

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -75,7 +77,11 @@ func (k *keygenRenew) Run(e *env) error {
 	if operator == "" {
 		operator = k.Keys
 	}
-	if err := keys.Renew(k.Keys, operator, k.role(), k.Domain, k.Host, time.Now()); err != nil {
+	err := keys.Renew(k.Keys, operator, k.role(), k.Domain, k.Host, time.Now())
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w\nhint: --operator names the directory of operator.key and operator.crt, if they are kept elsewhere", err)
+	}
+	if err != nil {
 		return err
 	}
 	return e.print(map[string]string{"keys": k.Keys},

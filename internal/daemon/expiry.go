@@ -19,7 +19,7 @@ type expiries struct {
 
 func newExpiries(b *base) *expiries {
 	e := &expiries{b: b, gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "mmr_certificate_not_after_seconds", Help: "Unix time at which a certificate of the key directory ends.",
+		Name: "mmr_certificate_expiration_timestamp_seconds", Help: "Unix time at which a certificate of the key directory expires.",
 	}, []string{"certificate"})}
 	b.registry.MustRegister(e.gauge)
 	return e
@@ -36,7 +36,7 @@ func (e *expiries) look(now time.Time) error {
 		e.gauge.WithLabelValues(x.Name).Set(float64(x.NotAfter.Unix()))
 		if left := x.NotAfter.Sub(now); warn && left < expiryWarning {
 			e.warned = now
-			e.b.log.Warn("a certificate ends soon: days are left; see mmr keygen renew", "component", x.Name, "count", max(0, int(left.Hours()/24)))
+			e.b.log.Warn("certificate expires soon, in count days; renew it with mmr keygen renew", "component", x.Name, "count", max(0, int(left.Hours()/24)))
 		}
 	}
 	return nil

@@ -32,7 +32,7 @@ func TestExpiry(t *testing.T) {
 		if err := e.look(now.Add(at)); err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(log.String(), "ends soon"); n != want {
+		if n := strings.Count(log.String(), "expires soon"); n != want {
 			t.Errorf("after %v: %d warnings: %s", at, n, log.String())
 		}
 	}

@@ -79,8 +79,8 @@ func joinToken(e token.Epoch, t []byte) []byte {
 
 // fetchTokens has a batch signed on the account session. Before that it makes
 // sure that the issuer gives this account the key it gives everybody: the one
-// it publishes and that redeemer and partner relay know (SPEC.md R-83). The issuer does
-// not learn the audience.
+// it publishes and that redeemer and partner relay know (SPEC.md R-83). The issuer
+// does not learn the audience.
 func (c *Client) fetchTokens(ctx context.Context, audience string) error {
 	key, err := c.issuerKey(ctx, audience)
 	if err != nil {
@@ -147,10 +147,10 @@ func (c *Client) issuerKey(ctx context.Context, audience string) (token.Publishe
 			c.forgetRedeemer(audience) // perhaps its list is older than the key
 			return token.PublishedKey{}, err
 		}
-		if err := errors.Join(c.checkIssuer(own.raw, k), c.secondCopy(ctx, k)); err != nil {
+		if err := c.secondCopy(ctx, k); err != nil {
 			return token.PublishedKey{}, err
 		}
-		return k, nil
+		return k, c.checkIssuer(own.raw, k) // last: it keeps the list
 	}
 	c.t.forget(providerOf(c.account.Domain))
 	return token.PublishedKey{}, errors.New("client: the provider publishes no token key of this week")
@@ -201,7 +201,7 @@ func (c *Client) secondCopy(ctx context.Context, key token.PublishedKey) error {
 		return err
 	}
 	if err := token.Consistent(key, published, []token.KeyID{key.Key.ID()}); err != nil {
-		return err
+		return fmt.Errorf("the partner relay's copy: %w", err)
 	}
 	c.compared = key.Key.ID()
 	return nil

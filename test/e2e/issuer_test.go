@@ -89,7 +89,8 @@ func TestSecondCopy(t *testing.T) {
 	} {
 		t.Run(user, func(t *testing.T) {
 			p := &partner{edit: edit}
-			c, err := client.Register(t.Context(), client.NewMemoryStore(), client.Account{
+			store := client.NewMemoryStore()
+			c, err := client.Register(t.Context(), store, client.Account{
 				User: user, Device: user + "-phone", Domain: "a.example", Relay: w.relays["a.example"].clientAddr, Code: "let-me-in",
 				PartnerDomain: "b.example", Partner: w.startPartner(t, p),
 			}, w.trust)
@@ -101,6 +102,13 @@ func TestSecondCopy(t *testing.T) {
 				t.Fatal(err)
 			case edit != nil && !errors.Is(err, token.ErrInconsistent):
 				t.Errorf("registering: %v", err)
+			}
+			state, err := store.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, kept := state["issuer"]; kept != (edit == nil) {
+				t.Errorf("the issuer's list is kept: %v", kept) // what comes later must continue it
 			}
 			if p.asked != 1 {
 				t.Errorf("the partner was asked %d times", p.asked)

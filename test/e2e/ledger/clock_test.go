@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"github.com/mmrelay/mmrelay/internal/daemontest"
 )
 
 // skewEnv is the environment variable by which a skewed daemon's clock is set: the
@@ -20,7 +22,7 @@ const skewEnv = "MMR_LEDGER_SKEW"
 // what skewEnv says. Nothing else can change the clock of one process: there is no
 // namespace of the wall clock, and a Go program asks the kernel without the C
 // library. The standard library and the daemons' code stay as they are.
-func (s *shared) buildSkewed() error {
+func buildSkewed(s *daemontest.Set) error {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return err
@@ -50,8 +52,8 @@ var ledgerSkew = func() (n int64) {
 }()
 `...)
 	code = bytes.Replace(code, []byte("import (\n"), []byte("import (\n\t\"syscall\"\n"), 1)
-	patched := filepath.Join(s.root, "time.go.txt")
-	overlay := filepath.Join(s.root, "overlay.json")
+	patched := filepath.Join(s.Root, "time.go.txt")
+	overlay := filepath.Join(s.Root, "overlay.json")
 	list, err := json.Marshal(map[string]any{"Replace": map[string]string{src: patched}})
 	if err != nil {
 		return err
@@ -59,12 +61,7 @@ var ledgerSkew = func() (n int64) {
 	if err := errors.Join(os.WriteFile(patched, code, 0o600), os.WriteFile(overlay, list, 0o600)); err != nil {
 		return err
 	}
-	build := exec.Command("go", "build", "-overlay", overlay, "-o", filepath.Join(s.root, "skewed")+"/", "github.com/mmrelay/mmrelay/cmd/hub", "github.com/mmrelay/mmrelay/cmd/relay")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the daemons with a clock that can be off: %w: %s", err, out)
-	}
-	return nil
+	return s.Build("skewed", "-overlay", overlay)
 }
 
 // setClock makes the next start of the daemon run with a clock that many seconds

@@ -3,12 +3,11 @@ package ledger_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/mmrelay/mmrelay/internal/daemontest"
 	"github.com/mmrelay/mmrelay/internal/keys"
 	"github.com/mmrelay/mmrelay/internal/redistest"
 	"github.com/mmrelay/mmrelay/pkg/client"
@@ -22,35 +21,18 @@ const (
 
 var roles = map[string]keys.Role{hubDomain: keys.Hub, aDomain: keys.Provider, bDomain: keys.Provider}
 
-// shared is what all tests of the package use, made once.
-type shared struct{ root, bin, trust string }
-
-var makeShared = sync.OnceValues(func() (*shared, error) {
+// makeShared makes what all tests of the package use, once.
+var makeShared = sync.OnceValues(func() (*daemontest.Set, error) {
 	root, err := os.MkdirTemp("", "mmrledger")
 	if err != nil {
 		return nil, err
 	}
 	madeRoot = root
-	s := &shared{root: root, bin: filepath.Join(root, "bin"), trust: filepath.Join(root, "trust")}
-	build := exec.Command("go", "build", "-o", s.bin+"/", "github.com/mmrelay/mmrelay/cmd/hub", "github.com/mmrelay/mmrelay/cmd/relay")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building the daemons: %w: %s", err, out)
+	s, err := daemontest.Make(root, roles)
+	if err == nil && *skew {
+		err = buildSkewed(s)
 	}
-	if *skew {
-		if err := s.buildSkewed(); err != nil {
-			return nil, err
-		}
-	}
-	var dirs []string
-	for domain, role := range roles {
-		dir := filepath.Join(root, "keys", domain)
-		if err := keys.Generate(dir, role, domain, nil, time.Now()); err != nil {
-			return nil, err
-		}
-		dirs = append(dirs, dir)
-	}
-	return s, keys.MakeTrust(s.trust, dirs)
+	return s, err
 })
 
 var madeRoot string // written by makeShared, read when the tests are over
@@ -92,11 +74,11 @@ func deploy(t *testing.T, replicas int, store func(domain string) string, shape 
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &deployment{tb: t, clients: make(map[string]*link), trustDir: s.trust}
+	d := &deployment{tb: t, clients: make(map[string]*link), trustDir: s.Trust()}
 	for _, f := range shape {
 		f(d)
 	}
-	if d.trust, err = client.LoadTrust(s.trust); err != nil {
+	if d.trust, err = client.LoadTrust(s.Trust()); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -123,7 +105,7 @@ func deploy(t *testing.T, replicas int, store func(domain string) string, shape 
 	}
 	for _, domain := range []string{hubDomain, aDomain, bDomain} {
 		args := []string{
-			"--domain", domain, "--keys", filepath.Join(s.root, "keys", domain), "--peer-ca", filepath.Join(s.trust, "operators.pem"),
+			"--domain", domain, "--keys", s.Keys(domain), "--peer-ca", s.Operators(),
 			"--no-rotate-keys", "--store", store(domain), "--listen", "127.0.0.1:0", "--log-level", "warn",
 		}
 		for _, other := range []string{hubDomain, aDomain, bDomain} {
@@ -136,7 +118,7 @@ func deploy(t *testing.T, replicas int, store func(domain string) string, shape 
 			name := fmt.Sprint(domain, " ", i)
 			if domain == hubDomain {
 				own = append(own, "--grace", stopGrace.String(), "--requests-per-minute", "1000000", "--commits-per-minute", "1000000", "--codes-per-minute", "1000000")
-				d.hubs = append(d.hubs, newProcess(t, name, place(domain, i), filepath.Join(s.bin, "hub"), own...))
+				d.hubs = append(d.hubs, newProcess(t, name, place(domain, i), s.Program("hub"), own...))
 				continue
 			}
 			own = append(own, "--peer-listen", "127.0.0.1:0", "--peer-addr-file", filepath.Join(place(domain, i), "peer"), "--registration-code-file", code, "--grace", stopGrace.String(),
@@ -144,7 +126,7 @@ func deploy(t *testing.T, replicas int, store func(domain string) string, shape 
 			if d.small && domain == bDomain {
 				own = append(own, "--queue-entries", fmt.Sprint(smallMailbox))
 			}
-			d.relays = append(d.relays, newProcess(t, name, place(domain, i), filepath.Join(s.bin, "relay"), own...))
+			d.relays = append(d.relays, newProcess(t, name, place(domain, i), s.Program("relay"), own...))
 		}
 	}
 	for _, domain := range []string{aDomain, bDomain} {

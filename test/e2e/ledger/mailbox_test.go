@@ -253,7 +253,7 @@ func (w *pair) mailboxes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := filepath.Join(s.root, "keys", hubDomain)
+	keys := s.Keys(hubDomain)
 	cert, err := grpcserver.LoadCertificate(filepath.Join(keys, "tls.crt"), filepath.Join(keys, "tls.key"))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mmrelay/mmrelay/internal/daemontest"
 	"github.com/mmrelay/mmrelay/internal/keys"
 )
 
@@ -27,30 +28,14 @@ const (
 
 var roles = map[string]keys.Role{hubDomain: keys.Hub, aDomain: keys.Provider}
 
-// shared is what all tests of the package use, made once.
-type shared struct{ root, bin, trust string }
-
-var makeShared = sync.OnceValues(func() (*shared, error) {
+// makeShared makes what all tests of the package use, once.
+var makeShared = sync.OnceValues(func() (*daemontest.Set, error) {
 	root, err := os.MkdirTemp("", "mmrlimits")
 	if err != nil {
 		return nil, err
 	}
 	madeRoot = root
-	s := &shared{root: root, bin: filepath.Join(root, "bin"), trust: filepath.Join(root, "trust")}
-	build := exec.Command("go", "build", "-o", s.bin+"/", "github.com/mmrelay/mmrelay/cmd/hub", "github.com/mmrelay/mmrelay/cmd/relay")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building the daemons: %w: %s", err, out)
-	}
-	var dirs []string
-	for domain, role := range roles {
-		dir := filepath.Join(root, "keys", domain)
-		if err := keys.Generate(dir, role, domain, nil, time.Now()); err != nil {
-			return nil, err
-		}
-		dirs = append(dirs, dir)
-	}
-	return s, keys.MakeTrust(s.trust, dirs)
+	return daemontest.Make(root, roles)
 })
 
 var madeRoot string // written by makeShared, read when the tests are over
@@ -73,7 +58,7 @@ func start(t *testing.T, domain, store string, args ...string) *daemon {
 	d := &daemon{domain: domain, dir: t.TempDir()}
 	program := "hub"
 	all := []string{
-		"--domain", domain, "--keys", filepath.Join(s.root, "keys", domain), "--peer-ca", filepath.Join(s.trust, "operators.pem"), "--no-rotate-keys",
+		"--domain", domain, "--keys", s.Keys(domain), "--peer-ca", s.Operators(), "--no-rotate-keys",
 		"--store", store, "--addr-file", d.file("addr"), "--admin-file", d.file("admin"), "--log-level", "warn",
 	}
 	if roles[domain] == keys.Provider {
@@ -90,7 +75,7 @@ func start(t *testing.T, domain, store string, args ...string) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.cmd = exec.Command(filepath.Join(s.bin, program), append(all, args...)...)
+	d.cmd = exec.Command(s.Program(program), append(all, args...)...)
 	d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = log, log, childOfTest()
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -111,7 +110,7 @@ func (p *provider) listen(t *testing.T, boxes []*mailbox) <-chan bool {
 			_ = in.Close()
 			_ = c.Wait()
 		})
-		if err := json.NewEncoder(in).Encode(listenJob{Addr: p.address(t, "addr"), Roots: filepath.Join(s.trust, "operators.pem"), Boxes: boxes[:n]}); err != nil {
+		if err := json.NewEncoder(in).Encode(listenJob{Addr: p.address(t, "addr"), Roots: s.Operators(), Boxes: boxes[:n]}); err != nil {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(out)

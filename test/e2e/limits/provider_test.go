@@ -61,7 +61,7 @@ func startProvider(t *testing.T, store string, args ...string) *provider {
 	p := &provider{daemon: start(t, aDomain, store, args...)}
 	s, err := makeShared()
 	must(err)
-	p.trust, err = client.LoadTrust(s.trust)
+	p.trust, err = client.LoadTrust(s.Trust())
 	must(err)
 	state := client.NewMemoryStore()
 	c, err := client.Register(t.Context(), state, client.Account{User: "owner", Device: "phone", Domain: aDomain, Relay: p.address(t, "addr")}, p.trust)
@@ -76,7 +76,7 @@ func startProvider(t *testing.T, store string, args ...string) *provider {
 	must(json.Unmarshal(records["account"], &account))
 	key, err := x509.ParsePKCS8PrivateKey(account.SessionKey)
 	must(err)
-	operator, err := tls.LoadX509KeyPair(filepath.Join(s.root, "keys", hubDomain, "tls.crt"), filepath.Join(s.root, "keys", hubDomain, "tls.key"))
+	operator, err := tls.LoadX509KeyPair(filepath.Join(s.Keys(hubDomain), "tls.crt"), filepath.Join(s.Keys(hubDomain), "tls.key"))
 	must(err)
 	p.session = p.dial(t, "addr", tls.Certificate{Certificate: account.Session, PrivateKey: key})
 	p.anon = p.dial(t, "addr")
