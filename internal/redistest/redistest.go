@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mmrelay/mmrelay/internal/childproc"
 )
 
 // startTimeout bounds how long a server may take to answer.
@@ -165,7 +167,7 @@ func (s *Server) Restart() {
 	s.tb.Helper()
 	s.cmd = exec.Command(s.args[0], s.args[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, io.Discard
-	s.cmd.SysProcAttr = childOfTest()
+	s.cmd.SysProcAttr = childproc.Attr()
 	if err := s.cmd.Start(); err != nil {
 		s.tb.Fatalf("starting redis-server: %v", err)
 	}

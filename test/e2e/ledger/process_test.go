@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mmrelay/mmrelay/internal/childproc"
 )
 
 // process is a daemon, started again as a supervisor would when it ends by itself.
@@ -62,7 +64,7 @@ func (p *process) start() error {
 	}
 	cmd := exec.Command(p.program, p.args...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, p.env
-	cmd.SysProcAttr = childOfTest()
+	cmd.SysProcAttr = childproc.Attr()
 	if err := cmd.Start(); err != nil {
 		return err
 	}

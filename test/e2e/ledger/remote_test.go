@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mmrelay/mmrelay/internal/childproc"
 	"github.com/mmrelay/mmrelay/pkg/client"
 )
 
@@ -86,7 +87,7 @@ func (r *remote) start() error {
 		return err
 	}
 	cmd := exec.Command(self)
-	cmd.Env, cmd.Stderr, cmd.SysProcAttr = append(os.Environ(), appEnv+"="+string(config)), log, childOfTest()
+	cmd.Env, cmd.Stderr, cmd.SysProcAttr = append(os.Environ(), appEnv+"="+string(config)), log, childproc.Attr()
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {

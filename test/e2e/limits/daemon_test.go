@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mmrelay/mmrelay/internal/childproc"
 	"github.com/mmrelay/mmrelay/internal/daemontest"
 	"github.com/mmrelay/mmrelay/internal/keys"
 )
@@ -76,7 +77,7 @@ func start(t *testing.T, domain, store string, args ...string) *daemon {
 		t.Fatal(err)
 	}
 	d.cmd = exec.Command(s.Program(program), append(all, args...)...)
-	d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = log, log, childOfTest()
+	d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = log, log, childproc.Attr()
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

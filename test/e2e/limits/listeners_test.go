@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mmrelay/mmrelay/internal/childproc"
 	"github.com/mmrelay/mmrelay/internal/redistest"
 )
 
@@ -94,7 +95,7 @@ func (p *provider) listen(t *testing.T, boxes []*mailbox) <-chan bool {
 		n := min(perProcess, len(boxes))
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), asListeners+"=1")
-		c.Stderr, c.SysProcAttr = os.Stderr, childOfTest()
+		c.Stderr, c.SysProcAttr = os.Stderr, childproc.Attr()
 		in, err := c.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
